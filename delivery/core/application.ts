@@ -1,0 +1,19 @@
+/**
+ * An application: whose events are delivered. Each vendor account is one (its `uid` is the API's name, such as
+ * `pave`); everything else is made through the Svix-compatible API.
+ */
+export interface Application {
+  /** `app_` and a time-ordered id. */
+  readonly id: string;
+  /** The caller's own name for it, unique in the service. */
+  readonly uid: string | null;
+  readonly name: string;
+  /** Which dialect delivers its events: a key of the dialect list; `svix` unless it is a vendor account. */
+  readonly dialect: string;
+  /** Messages per second to each of its endpoints; null for no limit. */
+  readonly throttleRate: number | null;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Milliseconds since the epoch, as every time in `core/`. */
+  readonly createdAt: number;
+  readonly updatedAt: number;
+}

@@ -1,0 +1,34 @@
+import type { FastifyInstance } from "fastify";
+import type { z } from "zod";
+import type { Application } from "../core/application.ts";
+import type { Dialect } from "../core/dialect.ts";
+import type { Store } from "../store/store.ts";
+import type { Publisher } from "../worker/publisher.ts";
+
+/** What a vendor's management routes work with. */
+export interface AccountContext<Credentials> {
+  /** The account's own application, made at start. */
+  readonly application: Application;
+  readonly credentials: Credentials;
+  readonly store: Store;
+  readonly publisher: Publisher;
+  /** The service's own address, without a trailing slash. */
+  publicUrl(): string;
+  now(): number;
+}
+
+/** A vendor whose account the service holds: its API, its credentials and its dialect. One folder of `dialects/` each. */
+export interface VendorAccount<Credentials = unknown> {
+  /** The API's name: key in the credentials file, `uid` of the application. */
+  readonly name: string;
+  /** As people write it: `PAVE`. */
+  readonly title: string;
+  /** Where its routes are, such as `/pave/v1`. */
+  readonly prefix: string;
+  readonly credentials: z.ZodType<Credentials>;
+  /** Fresh random credentials for a first start. */
+  generateCredentials(): Credentials;
+  createDialect(credentials: Credentials): Dialect;
+  /** Registers the management routes on an instance that already has `prefix`. */
+  registerRoutes(instance: FastifyInstance, context: AccountContext<Credentials>): void;
+}

@@ -1,0 +1,47 @@
+/**
+ * What a caller did wrong, or what the service cannot do now. The API that was spoken decides how it is written down
+ * (Svix's, PAVE's, Twilio's or Casey's error body); the code and the status are the same everywhere.
+ */
+export class ServiceError extends Error {
+  override readonly name = "ServiceError";
+  readonly code: ServiceErrorCode;
+  readonly status: number;
+  /** Where the fault is, for each fault; empty where it is the request as a whole. */
+  readonly faults: readonly Fault[];
+  /** Seconds after which another try makes sense. */
+  readonly retryAfterSeconds: number | null;
+
+  constructor(
+    code: ServiceErrorCode,
+    message: string,
+    options: { faults?: readonly Fault[]; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(message, { cause: options.cause });
+    this.code = code;
+    this.status = statusOf[code];
+    this.faults = options.faults ?? [];
+    this.retryAfterSeconds = options.retryAfterSeconds ?? null;
+  }
+}
+
+/** One wrong place in a request. */
+export interface Fault {
+  /** The path to it: `["body", "url"]`. */
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+  readonly type: string;
+}
+
+const statusOf = {
+  bad_request: 400,
+  authentication_failed: 401,
+  forbidden: 403,
+  not_found: 404,
+  conflict: 409,
+  payload_too_large: 413,
+  validation: 422,
+  too_many_requests: 429,
+  unavailable: 503,
+} as const;
+
+export type ServiceErrorCode = keyof typeof statusOf;

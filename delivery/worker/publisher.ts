@@ -1,0 +1,28 @@
+import type { Application } from "../core/application.ts";
+import type { HookOutcome } from "../core/dialect.ts";
+import type { Message } from "../core/message.ts";
+
+/** An event to publish. */
+export interface NewEvent {
+  readonly eventType: string;
+  /** The JSON text as it came. */
+  readonly payload: Uint8Array;
+  readonly eventId?: string | null;
+  readonly channels?: readonly string[] | null;
+  readonly tags?: readonly string[];
+}
+
+/** The way in for events: what the APIs call, and what the delivery engine is behind. */
+export interface Publisher {
+  /**
+   * Accepts an event: when this resolves, the message, its deliveries and their schedule are on disk.
+   *
+   * @throws ServiceError `validation` when the dialect refuses the event, `conflict` when the `eventId` is taken,
+   * `unavailable` when the service is stopping.
+   */
+  publish(application: Application, event: NewEvent): Promise<Message>;
+  /** Asks the endpoints of a blocking dialect whether an event may happen. Nothing is stored. */
+  hook(application: Application, event: NewEvent): Promise<HookOutcome>;
+  /** Makes a finished delivery pending again, now. */
+  resend(application: Application, messageId: string, endpointId: string): Promise<void>;
+}
