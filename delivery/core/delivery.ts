@@ -15,11 +15,13 @@ export interface Delivery {
   readonly endpointId: string;
   readonly applicationId: string;
   readonly state: DeliveryState;
-  /** Attempts made so far. */
+  /** Attempts made so far, since the last resend. */
   readonly attempts: number;
   /** When the next attempt is due; null when none is. */
   readonly nextAttemptAt: number | null;
   readonly leasedUntil: number | null;
+  /** What asks for the next attempt: the schedule, or a resend. */
+  readonly trigger: AttemptTrigger;
 }
 
 export type AttemptTrigger = "scheduled" | "manual";

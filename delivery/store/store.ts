@@ -1,7 +1,19 @@
 import type { Application } from "../core/application.ts";
-import type { Attempt, Delivery, DeliveryState } from "../core/delivery.ts";
+import type { Attempt, AttemptTrigger, Delivery, DeliveryState } from "../core/delivery.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import type { Message } from "../core/message.ts";
+
+/** An insert or update broke a uniqueness rule, such as a `uid` or an `eventId` that is taken. */
+export class ConflictError extends Error {
+  override readonly name = "ConflictError";
+  /** The columns of the rule: `endpoints.application_id, endpoints.uid`. */
+  readonly rule: string;
+
+  constructor(rule: string) {
+    super(`already taken: ${rule}`);
+    this.rule = rule;
+  }
+}
 
 /** A page of a list that is ordered by id. `after`: start behind this id. Newest first when `descending`. */
 export interface Page {
@@ -58,6 +70,8 @@ export interface Settlement {
   readonly nextAttemptAt: number | null;
   /** Kept when the next attempt stays with this node's memory; null gives the delivery back. */
   readonly leasedUntil: number | null;
+  /** What asks for the next attempt. */
+  readonly trigger: AttemptTrigger;
 }
 
 /**
@@ -113,8 +127,11 @@ export interface Tx {
       busyEndpointIds: readonly string[];
     }): Promise<DueDelivery[]>;
     settle(settlements: readonly Settlement[]): Promise<void>;
-    /** When the earliest unleased pending delivery is due; null when there is none. */
-    nextDueAt(): Promise<number | null>;
+    /**
+     * When `claim` with the same busy endpoints would next find something: the earliest time a pending delivery is due,
+     * or its lease runs out; null when there is none.
+     */
+    nextDueAt(input: { busyEndpointIds: readonly string[] }): Promise<number | null>;
     /** Gives back every lease: what a dead process of this data folder held. */
     releaseAll(): Promise<number>;
   };
@@ -125,7 +142,10 @@ export interface Tx {
   };
   readonly idempotency: {
     /** The answer kept for this key, if it is not older than the retention. */
-    find(key: string, now: number): Promise<{ requestHash: string; status: number; body: string } | undefined>;
+    find(
+      key: string,
+      now: number,
+    ): Promise<{ requestHash: string; status: number; body: string } | undefined>;
     insert(entry: {
       key: string;
       requestHash: string;
@@ -149,6 +169,11 @@ export interface Store {
    * the transaction.
    */
   write<T>(fn: (tx: Tx) => Promise<T>): Promise<T>;
+  /**
+   * Calls the listener with the ids of the applications that a commit changed, themselves or their endpoints, before
+   * the writers hear of the commit: whoever caches them drops them in time.
+   */
+  onChange(listener: (applicationIds: ReadonlySet<string>) => void): void;
   /** Throws when the database cannot answer. */
   ping(): Promise<void>;
   close(): Promise<void>;

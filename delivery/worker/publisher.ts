@@ -1,5 +1,6 @@
 import type { Application } from "../core/application.ts";
 import type { HookOutcome } from "../core/dialect.ts";
+import type { Json } from "../core/json.ts";
 import type { Message } from "../core/message.ts";
 
 /** An event to publish. */
@@ -7,6 +8,8 @@ export interface NewEvent {
   readonly eventType: string;
   /** The JSON text as it came. */
   readonly payload: Uint8Array;
+  /** The payload parsed, where the caller has it at hand; parsed here otherwise. */
+  readonly json?: Json;
   readonly eventId?: string | null;
   readonly channels?: readonly string[] | null;
   readonly tags?: readonly string[];
