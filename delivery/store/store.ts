@@ -27,6 +27,7 @@ export interface EventType {
   readonly name: string;
   readonly description: string;
   readonly archived: boolean;
+  readonly deprecated: boolean;
   /** The contract's `schemas` value, as JSON text; null for none. */
   readonly schemas: string | null;
   readonly featureFlags: readonly string[] | null;
@@ -44,6 +45,10 @@ export interface AttemptFilter {
   readonly before?: number;
   readonly after?: number;
   readonly eventTypes?: readonly string[];
+  /** Of the attempt's message. */
+  readonly channel?: string;
+  /** Of the attempt's message. */
+  readonly tag?: string;
 }
 
 export interface MessageFilter {
@@ -116,6 +121,12 @@ export interface Tx {
     insert(deliveries: readonly Delivery[]): Promise<void>;
     find(messageId: string, endpointId: string): Promise<Delivery | undefined>;
     listByMessage(messageId: string): Promise<Delivery[]>;
+    /** An endpoint's deliveries with their messages, ordered by message id. */
+    listByEndpoint(
+      endpointId: string,
+      filter: MessageFilter & { readonly state?: DeliveryState },
+      page: Page,
+    ): Promise<DueDelivery[]>;
     /**
      * Takes due deliveries (pending, due by `now`, not leased past `now`), earliest first, and leases them until
      * `leasedUntil`. Endpoints in `busyEndpointIds` are passed over, so that a full lane never holds up the others.

@@ -2,6 +2,7 @@ import type { Application } from "../core/application.ts";
 import type { HookOutcome } from "../core/dialect.ts";
 import type { Json } from "../core/json.ts";
 import type { Message } from "../core/message.ts";
+import type { Tx } from "../store/store.ts";
 
 /** An event to publish. */
 export interface NewEvent {
@@ -22,8 +23,13 @@ export interface Publisher {
    *
    * @throws ServiceError `validation` when the dialect refuses the event, `conflict` when the `eventId` is taken,
    * `unavailable` when the service is stopping.
+   * @param alongside Runs in the very transaction that stores the message; what it throws rejects the event.
    */
-  publish(application: Application, event: NewEvent): Promise<Message>;
+  publish(
+    application: Application,
+    event: NewEvent,
+    alongside?: (tx: Tx, message: Message) => Promise<void>,
+  ): Promise<Message>;
   /** Asks the endpoints of a blocking dialect whether an event may happen. Nothing is stored. */
   hook(application: Application, event: NewEvent): Promise<HookOutcome>;
   /** Makes a finished delivery pending again, now. */
