@@ -15,6 +15,11 @@ export class ConflictError extends Error {
   }
 }
 
+/** An insert names a row that is not there, such as an application that was just deleted. */
+export class MissingError extends Error {
+  override readonly name = "MissingError";
+}
+
 /** A page of a list that is ordered by id. `after`: start behind this id. Newest first when `descending`. */
 export interface Page {
   readonly limit: number;
@@ -157,13 +162,11 @@ export interface Tx {
       key: string,
       now: number,
     ): Promise<{ requestHash: string; status: number; body: string } | undefined>;
-    insert(entry: {
-      key: string;
-      requestHash: string;
-      status: number;
-      body: string;
-      expiresAt: number;
-    }): Promise<void>;
+    /** Entries that have expired by `now` go. */
+    insert(
+      entry: { key: string; requestHash: string; status: number; body: string; expiresAt: number },
+      now: number,
+    ): Promise<void>;
   };
 }
 

@@ -1,0 +1,78 @@
+import type { Attempt, AttemptTrigger } from "../core/delivery.ts";
+import { listPage, type Filter, type Row, type Sql } from "./sql.ts";
+import type { Tx } from "./store.ts";
+
+export function createAttempts(sql: Sql): Tx["attempts"] {
+  return {
+    async insert(attempts) {
+      for (const attempt of attempts) {
+        // A message that was deleted while its delivery was under way keeps no attempts.
+        await sql.run(
+          `insert into attempts
+             (id, message_id, endpoint_id, application_id, url, succeeded, response_status_code, response, duration_ms,
+              trigger_type, started_at)
+           select ?, id, ?, application_id, ?, ?, ?, ?, ?, ?, ? from messages where application_id = ? and id = ?`,
+          attempt.id,
+          attempt.endpointId,
+          attempt.url,
+          attempt.succeeded ? 1 : 0,
+          attempt.responseStatusCode,
+          attempt.response,
+          attempt.durationMs,
+          attempt.trigger,
+          attempt.startedAt,
+          attempt.applicationId,
+          attempt.messageId,
+        );
+      }
+    },
+
+    async find(messageId, attemptId) {
+      const row = await sql.get(
+        "select * from attempts where message_id = ? and id = ?",
+        messageId,
+        attemptId,
+      );
+      return row && toAttempt(row);
+    },
+
+    async list(filter, page) {
+      const statusCode = filter.statusCodeClass;
+      const filters: Filter[] = [
+        ["application_id = ?", filter.applicationId],
+        ["message_id = ?", filter.messageId],
+        ["endpoint_id = ?", filter.endpointId],
+        ["succeeded = ?", filter.succeeded === undefined ? undefined : Number(filter.succeeded)],
+        ["response_status_code >= ?", statusCode],
+        ["response_status_code < ?", statusCode === undefined ? undefined : statusCode + 100],
+        ["started_at < ?", filter.before],
+        ["started_at > ?", filter.after],
+        [
+          `exists (
+             select 1 from messages
+             where messages.application_id = attempts.application_id and messages.id = attempts.message_id
+               and event_type in ${sql.listed})`,
+          filter.eventTypes && JSON.stringify(filter.eventTypes),
+        ],
+      ];
+      const rows = await listPage(sql, "select * from attempts", filters, "id", page);
+      return rows.map(toAttempt);
+    },
+  };
+}
+
+function toAttempt(row: Row): Attempt {
+  return {
+    id: row["id"] as string,
+    messageId: row["message_id"] as string,
+    endpointId: row["endpoint_id"] as string,
+    applicationId: row["application_id"] as string,
+    url: row["url"] as string,
+    succeeded: row["succeeded"] === 1,
+    responseStatusCode: row["response_status_code"] as number,
+    response: row["response"] as string,
+    durationMs: row["duration_ms"] as number,
+    trigger: row["trigger_type"] as AttemptTrigger,
+    startedAt: row["started_at"] as number,
+  };
+}

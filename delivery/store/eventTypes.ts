@@ -1,0 +1,66 @@
+import { fromJson, listPage, toJson, type Filter, type Row, type Sql } from "./sql.ts";
+import type { EventType, Tx } from "./store.ts";
+
+export function createEventTypes(sql: Sql): Tx["eventTypes"] {
+  return {
+    async insert(eventType) {
+      await sql.run(
+        `insert into event_types
+           (name, description, archived, schemas, feature_flags, group_name, created_at, updated_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?)`,
+        eventType.name,
+        eventType.description,
+        eventType.archived ? 1 : 0,
+        eventType.schemas,
+        toJson(eventType.featureFlags),
+        eventType.groupName,
+        eventType.createdAt,
+        eventType.updatedAt,
+      );
+    },
+
+    async find(name) {
+      const row = await sql.get("select * from event_types where name = ?", name);
+      return row && toEventType(row);
+    },
+
+    async list(page) {
+      const filters: Filter[] = [["archived = ?", page.includeArchived ? undefined : 0]];
+      const rows = await listPage(sql, "select * from event_types", filters, "name", page);
+      return rows.map(toEventType);
+    },
+
+    async update(eventType) {
+      const changed = await sql.run(
+        `update event_types
+         set description = ?, archived = ?, schemas = ?, feature_flags = ?, group_name = ?, updated_at = ?
+         where name = ?`,
+        eventType.description,
+        eventType.archived ? 1 : 0,
+        eventType.schemas,
+        toJson(eventType.featureFlags),
+        eventType.groupName,
+        eventType.updatedAt,
+        eventType.name,
+      );
+      return changed > 0;
+    },
+
+    async delete(name) {
+      return (await sql.run("delete from event_types where name = ?", name)) > 0;
+    },
+  };
+}
+
+function toEventType(row: Row): EventType {
+  return {
+    name: row["name"] as string,
+    description: row["description"] as string,
+    archived: row["archived"] === 1,
+    schemas: row["schemas"] as string | null,
+    featureFlags: fromJson(row["feature_flags"]) as EventType["featureFlags"],
+    groupName: row["group_name"] as string | null,
+    createdAt: row["created_at"] as number,
+    updatedAt: row["updated_at"] as number,
+  };
+}

@@ -1,0 +1,64 @@
+import type { Message } from "../core/message.ts";
+import { fromJson, listPage, toJson, type Filter, type Row, type Sql } from "./sql.ts";
+import type { Tx } from "./store.ts";
+
+export function createMessages(sql: Sql): Tx["messages"] {
+  return {
+    async insert(message) {
+      await sql.run(
+        `insert into messages (id, application_id, event_type, event_id, channels, tags, payload, created_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?)`,
+        message.id,
+        message.applicationId,
+        message.eventType,
+        message.eventId,
+        toJson(message.channels),
+        JSON.stringify(message.tags),
+        message.payload,
+        message.createdAt,
+      );
+    },
+
+    async find(applicationId, idOrEventId) {
+      const row =
+        (await sql.get(
+          "select * from messages where application_id = ? and id = ?",
+          applicationId,
+          idOrEventId,
+        )) ??
+        (await sql.get(
+          "select * from messages where application_id = ? and event_id = ?",
+          applicationId,
+          idOrEventId,
+        ));
+      return row && toMessage(row);
+    },
+
+    async list(filter, page) {
+      const filters: Filter[] = [
+        ["application_id = ?", filter.applicationId],
+        [`event_type in ${sql.listed}`, filter.eventTypes && JSON.stringify(filter.eventTypes)],
+        [sql.has("channels"), filter.channel],
+        [sql.has("tags"), filter.tag],
+        ["created_at < ?", filter.before],
+        ["created_at > ?", filter.after],
+      ];
+      const rows = await listPage(sql, "select * from messages", filters, "id", page);
+      return rows.map(toMessage);
+    },
+  };
+}
+
+/** From a row that has all columns of `messages`. */
+export function toMessage(row: Row): Message {
+  return {
+    id: row["id"] as string,
+    applicationId: row["application_id"] as string,
+    eventType: row["event_type"] as string,
+    eventId: row["event_id"] as string | null,
+    channels: fromJson(row["channels"]) as Message["channels"],
+    tags: fromJson(row["tags"]) as Message["tags"],
+    payload: row["payload"] as Uint8Array,
+    createdAt: row["created_at"] as number,
+  };
+}
