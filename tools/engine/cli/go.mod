@@ -1,4 +1,4 @@
-module hookplane.dev/tools/engine/cli
+module hookplane/tools/engine/cli
 
 go 1.26
 

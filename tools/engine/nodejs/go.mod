@@ -1,4 +1,4 @@
-module hookplane.dev/tools/engine/nodejs
+module hookplane/tools/engine/nodejs
 
 go 1.26
 

@@ -1,4 +1,4 @@
-module hookplane.dev/tools/engine/yaml
+module hookplane/tools/engine/yaml
 
 go 1.26
 

@@ -1,0 +1,51 @@
+// Makes `dist/`, what the package ships and what `import "hookplane"` loads in the checkout. Any Node >= 20.
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { runQuietly } from "./progress.js";
+
+const root = path.resolve(import.meta.dirname, "..");
+const dist = path.join(root, "dist");
+const stampFile = path.join(dist, ".stamp");
+const sources = ["provider", "delivery", "cli"];
+
+/** Builds when a source file is newer than the last build, or one has come or gone. */
+export async function buildIfStale() {
+  const files = sourceFiles();
+  const stamp = files.map(({ name, mtimeMs }) => `${name} ${mtimeMs}`).join("\n");
+  if (fs.existsSync(stampFile) && fs.readFileSync(stampFile, "utf8") === stamp) return;
+  fs.rmSync(dist, { recursive: true, force: true });
+  await runQuietly(
+    "Building dist/",
+    path.join(root, "node_modules", ".bin", "node"),
+    [path.join(root, "node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json"],
+    { cwd: root, env: process.env },
+  );
+  // What the compiler does not carry over: the migrations.
+  for (const { name } of files.filter((file) => file.name.endsWith(".sql"))) {
+    fs.mkdirSync(path.dirname(path.join(dist, name)), { recursive: true });
+    fs.copyFileSync(path.join(root, name), path.join(dist, name));
+  }
+  fs.writeFileSync(stampFile, stamp);
+}
+
+function sourceFiles() {
+  return [...sources, "tsconfig.json", "tsconfig.build.json", "package.json"]
+    .flatMap((entry) =>
+      fs.statSync(path.join(root, entry)).isDirectory()
+        ? fs.readdirSync(path.join(root, entry), { recursive: true }).map((name) => path.join(entry, name))
+        : [entry],
+    )
+    .filter((name) => /\.(ts|sql|json)$/.test(name) && !/\.(test|suite)\.ts$/.test(name))
+    .sort()
+    .map((name) => ({ name, mtimeMs: fs.statSync(path.join(root, name)).mtimeMs }));
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  try {
+    await buildIfStale();
+  } catch (error) {
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 1;
+  }
+}
