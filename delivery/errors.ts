@@ -45,3 +45,29 @@ const statusOf = {
 } as const;
 
 export type ServiceErrorCode = keyof typeof statusOf;
+
+/** Why the service did not start. Its code decides the exit code of the process. */
+export class StartError extends Error {
+  override readonly name = "StartError";
+  readonly code: StartErrorCode;
+  readonly exitCode: number;
+
+  constructor(code: StartErrorCode, message: string, options: { cause?: unknown } = {}) {
+    super(message, options);
+    this.code = code;
+    this.exitCode = exitCodeOf[code];
+  }
+}
+
+/** Exit codes of `hookplane serve`; 0 is a service that was asked to stop and did, 1 a failure nobody foresaw. */
+const exitCodeOf = {
+  settings_invalid: 2,
+  port_taken: 3,
+  data_folder_in_use: 4,
+  data_folder_unusable: 4,
+  database_unusable: 4,
+  master_key_unusable: 4,
+  credentials_unusable: 5,
+} as const;
+
+export type StartErrorCode = keyof typeof exitCodeOf;

@@ -47,18 +47,21 @@ export function createAttempts(sql: Sql): Tx["attempts"] {
         ["response_status_code < ?", statusCode === undefined ? undefined : statusCode + 100],
         ["started_at < ?", filter.before],
         ["started_at > ?", filter.after],
-        [
-          `exists (
-             select 1 from messages
-             where messages.application_id = attempts.application_id and messages.id = attempts.message_id
-               and event_type in ${sql.listed})`,
-          filter.eventTypes && JSON.stringify(filter.eventTypes),
-        ],
+        [ofMessage(`event_type in ${sql.listed}`), filter.eventTypes && JSON.stringify(filter.eventTypes)],
+        [ofMessage(sql.has("channels")), filter.channel],
+        [ofMessage(sql.has("tags")), filter.tag],
       ];
       const rows = await listPage(sql, "select * from attempts", filters, "id", page);
       return rows.map(toAttempt);
     },
   };
+}
+
+/** A condition on the attempt's message. */
+function ofMessage(condition: string): string {
+  return `exists (
+    select 1 from messages
+    where messages.application_id = attempts.application_id and messages.id = attempts.message_id and ${condition})`;
 }
 
 function toAttempt(row: Row): Attempt {

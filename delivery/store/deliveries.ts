@@ -1,6 +1,6 @@
 import type { AttemptTrigger, Delivery, DeliveryState } from "../core/delivery.ts";
-import { toMessage } from "./messages.ts";
-import type { Row, Sql } from "./sql.ts";
+import { messageFilters, toMessage } from "./messages.ts";
+import { listPage, type Row, type Sql } from "./sql.ts";
 import type { Tx } from "./store.ts";
 
 export function createDeliveries(sql: Sql): Tx["deliveries"] {
@@ -40,6 +40,22 @@ export function createDeliveries(sql: Sql): Tx["deliveries"] {
         messageId,
       );
       return rows.map(toDelivery);
+    },
+
+    async listByEndpoint(endpointId, filter, page) {
+      const rows = await listPage(
+        sql,
+        `select deliveries.*, messages.* from deliveries
+         join messages on messages.application_id = deliveries.application_id and messages.id = deliveries.message_id`,
+        [
+          ["deliveries.endpoint_id = ?", endpointId],
+          ["deliveries.state = ?", filter.state],
+          ...messageFilters(sql, filter),
+        ],
+        "deliveries.message_id",
+        page,
+      );
+      return rows.map((row) => ({ delivery: toDelivery(row), message: toMessage(row) }));
     },
 
     async claim({ now, leasedUntil, limit, busyEndpointIds }) {

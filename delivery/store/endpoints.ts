@@ -1,6 +1,15 @@
 import type { Endpoint } from "../core/endpoint.ts";
 import type { Seal } from "./seal.ts";
-import { fromJson, listPage, toJson, type Changes, type Filter, type Row, type Sql, type Value } from "./sql.ts";
+import {
+  fromJson,
+  listPage,
+  toJson,
+  type Changes,
+  type Filter,
+  type Row,
+  type Sql,
+  type Value,
+} from "./sql.ts";
 import type { Tx } from "./store.ts";
 
 export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["endpoints"] {
@@ -20,8 +29,16 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
 
     async find(applicationId, idOrUid) {
       const row =
-        (await sql.get("select * from endpoints where application_id = ? and id = ?", applicationId, idOrUid)) ??
-        (await sql.get("select * from endpoints where application_id = ? and uid = ?", applicationId, idOrUid));
+        (await sql.get(
+          "select * from endpoints where application_id = ? and id = ?",
+          applicationId,
+          idOrUid,
+        )) ??
+        (await sql.get(
+          "select * from endpoints where application_id = ? and uid = ?",
+          applicationId,
+          idOrUid,
+        ));
       return row && toEndpoint(row, seal);
     },
 

@@ -6,11 +6,12 @@ export function createEventTypes(sql: Sql): Tx["eventTypes"] {
     async insert(eventType) {
       await sql.run(
         `insert into event_types
-           (name, description, archived, schemas, feature_flags, group_name, created_at, updated_at)
-         values (?, ?, ?, ?, ?, ?, ?, ?)`,
+           (name, description, archived, deprecated, schemas, feature_flags, group_name, created_at, updated_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         eventType.name,
         eventType.description,
         eventType.archived ? 1 : 0,
+        eventType.deprecated ? 1 : 0,
         eventType.schemas,
         toJson(eventType.featureFlags),
         eventType.groupName,
@@ -33,10 +34,11 @@ export function createEventTypes(sql: Sql): Tx["eventTypes"] {
     async update(eventType) {
       const changed = await sql.run(
         `update event_types
-         set description = ?, archived = ?, schemas = ?, feature_flags = ?, group_name = ?, updated_at = ?
+         set description = ?, archived = ?, deprecated = ?, schemas = ?, feature_flags = ?, group_name = ?, updated_at = ?
          where name = ?`,
         eventType.description,
         eventType.archived ? 1 : 0,
+        eventType.deprecated ? 1 : 0,
         eventType.schemas,
         toJson(eventType.featureFlags),
         eventType.groupName,
@@ -57,6 +59,7 @@ function toEventType(row: Row): EventType {
     name: row["name"] as string,
     description: row["description"] as string,
     archived: row["archived"] === 1,
+    deprecated: row["deprecated"] === 1,
     schemas: row["schemas"] as string | null,
     featureFlags: fromJson(row["feature_flags"]) as EventType["featureFlags"],
     groupName: row["group_name"] as string | null,

@@ -1,6 +1,6 @@
 import type { Message } from "../core/message.ts";
 import { fromJson, listPage, toJson, type Filter, type Row, type Sql } from "./sql.ts";
-import type { Tx } from "./store.ts";
+import type { MessageFilter, Tx } from "./store.ts";
 
 export function createMessages(sql: Sql): Tx["messages"] {
   return {
@@ -35,18 +35,22 @@ export function createMessages(sql: Sql): Tx["messages"] {
     },
 
     async list(filter, page) {
-      const filters: Filter[] = [
-        ["application_id = ?", filter.applicationId],
-        [`event_type in ${sql.listed}`, filter.eventTypes && JSON.stringify(filter.eventTypes)],
-        [sql.has("channels"), filter.channel],
-        [sql.has("tags"), filter.tag],
-        ["created_at < ?", filter.before],
-        ["created_at > ?", filter.after],
-      ];
-      const rows = await listPage(sql, "select * from messages", filters, "id", page);
+      const rows = await listPage(sql, "select * from messages", messageFilters(sql, filter), "id", page);
       return rows.map(toMessage);
     },
   };
+}
+
+/** The conditions on `messages` that a filter asks for. */
+export function messageFilters(sql: Sql, filter: MessageFilter): Filter[] {
+  return [
+    ["messages.application_id = ?", filter.applicationId],
+    [`messages.event_type in ${sql.listed}`, filter.eventTypes && JSON.stringify(filter.eventTypes)],
+    [sql.has("messages.channels"), filter.channel],
+    [sql.has("messages.tags"), filter.tag],
+    ["messages.created_at < ?", filter.before],
+    ["messages.created_at > ?", filter.after],
+  ];
 }
 
 /** From a row that has all columns of `messages`. */

@@ -19,7 +19,11 @@ export interface Seal {
  * @param masterKey 32 bytes
  */
 export function createSeal(masterKey: Uint8Array): Seal {
-  const keyId = createHash("sha256").update("hookplane master key").update(masterKey).digest("hex").slice(0, 8);
+  const keyId = createHash("sha256")
+    .update("hookplane master key")
+    .update(masterKey)
+    .digest("hex")
+    .slice(0, 8);
   return {
     close(text, place) {
       const iv = randomBytes(ivBytes);
@@ -29,7 +33,8 @@ export function createSeal(masterKey: Uint8Array): Seal {
     },
     open(sealed, place) {
       const [version, sealedWith, content] = sealed.split(".");
-      if (version !== "v1" || content === undefined) throw new Error(`The sealed text of ${place} is damaged`);
+      if (version !== "v1" || content === undefined)
+        throw new Error(`The sealed text of ${place} is damaged`);
       if (sealedWith !== keyId) {
         throw new Error(`${place} is sealed with master key "${String(sealedWith)}", this one is "${keyId}"`);
       }

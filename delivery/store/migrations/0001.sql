@@ -45,6 +45,7 @@ create table event_types (
   name text primary key,
   description text not null,
   archived integer not null,
+  deprecated integer not null,
   schemas text,
   feature_flags text,
   group_name text,
@@ -82,6 +83,8 @@ create table deliveries (
 ) strict, without rowid;
 
 create index deliveries_claimable on deliveries (claimable_at, endpoint_id) where claimable_at is not null;
+
+create index deliveries_by_endpoint on deliveries (endpoint_id, message_id);
 
 create table attempts (
   id text not null,
