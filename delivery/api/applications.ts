@@ -1,0 +1,171 @@
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import type { Application } from "../core/application.ts";
+import { newId } from "../core/ids.ts";
+import { ServiceError } from "../errors.ts";
+import { ConflictError, type Tx } from "../store/store.ts";
+import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
+import { isoTime, metadata, queryFlag, refused, throttleRate } from "./fields.ts";
+import { answerOnce, sendAnswer } from "./idempotency.ts";
+import { readInput } from "./input.ts";
+import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import type { ServerContext } from "./server.ts";
+import { uidField, uidOfNew, type UidKind } from "./uid.ts";
+
+const kind: UidKind = { title: "application", idPrefix: "app_" };
+
+const members = z.object({
+  name: z
+    .string()
+    .min(1, "The name must not be empty.")
+    .max(256, "The name must have at most 256 characters."),
+  uid: uidField(kind).nullable(),
+  throttleRate: throttleRate.nullable(),
+  metadata,
+  rateLimit: refused('it is called "throttleRate".'),
+});
+
+/** The contract's `ApplicationIn`; also what a message may bring along. */
+export const applicationIn = members.partial({ uid: true, throttleRate: true, metadata: true });
+const applicationPatch = members.partial();
+
+type ApplicationIn = z.output<typeof applicationIn>;
+
+/** The contract's `ApplicationOut`. */
+interface ApplicationOut {
+  readonly id: string;
+  readonly uid: string | null;
+  readonly name: string;
+  readonly throttleRate: number | null;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+export function registerApplications(instance: FastifyInstance, context: ServerContext): void {
+  const { store } = context;
+
+  instance.get("/app", async (request) => {
+    const { query } = readInput(request, { query: orderedPageQuery });
+    const page = await store.read((tx) => paginate(query, idOf, (range) => tx.applications.list(range)));
+    return mapPage(page, toOut);
+  });
+
+  instance.post("/app", async (request, reply) => {
+    const { body, query } = readInput(request, {
+      body: applicationIn,
+      query: z.object({ get_if_exists: queryFlag(false) }),
+    });
+    const answer = await answerOnce(context, request, (keep) =>
+      store.write(async (tx) => {
+        const existing =
+          query.get_if_exists && typeof body.uid === "string"
+            ? await tx.applications.find(body.uid)
+            : undefined;
+        const application = existing ?? (await insertApplication(tx, body, context.now()));
+        const created = { status: existing ? 200 : 201, body: JSON.stringify(toOut(application)) };
+        await keep(tx, created);
+        return created;
+      }),
+    );
+    return sendAnswer(reply, answer);
+  });
+
+  instance.get<{ Params: ApplicationParams }>("/app/:app", async (request) =>
+    toOut(await requireApplication(store, request.params.app)),
+  );
+
+  instance.put<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
+    const { body } = readInput(request, { body: applicationIn });
+    const { application, created } = await store.write(async (tx) => {
+      const existing = await tx.applications.find(request.params.app);
+      if (existing === undefined) {
+        const input = { ...body, uid: uidOfNew(kind, request.params.app, body.uid) };
+        return { application: await insertApplication(tx, input, context.now()), created: true };
+      }
+      refuseVendorAccount(context, existing);
+      // A uid that is left out stays: it may be how the caller addresses the application.
+      const changed = { ...withDefaults(body), uid: body.uid === undefined ? existing.uid : body.uid };
+      return { application: await updateApplication(tx, existing, changed, context.now()), created: false };
+    });
+    return reply.code(created ? 201 : 200).send(toOut(application));
+  });
+
+  instance.patch<{ Params: ApplicationParams }>("/app/:app", async (request) => {
+    const { body } = readInput(request, { body: applicationPatch });
+    return store.write(async (tx) => {
+      const existing = await requireApplication(tx, request.params.app);
+      refuseVendorAccount(context, existing);
+      return toOut(await updateApplication(tx, existing, body, context.now()));
+    });
+  });
+
+  instance.delete<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
+    await store.write(async (tx) => {
+      const existing = await requireApplication(tx, request.params.app);
+      refuseVendorAccount(context, existing);
+      await tx.applications.delete(existing.id);
+    });
+    return reply.code(204).send();
+  });
+}
+
+/**
+ * Makes an application that is delivered to in Svix's way.
+ *
+ * @throws ServiceError `conflict` when the uid is taken
+ */
+export async function insertApplication(tx: Tx, input: ApplicationIn, now: number): Promise<Application> {
+  const application: Application = {
+    id: newId("app", now),
+    dialect: "svix",
+    ...withDefaults(input),
+    createdAt: now,
+    updatedAt: now,
+  };
+  await nameConflict(application.uid, () => tx.applications.insert(application));
+  return application;
+}
+
+function withDefaults(input: ApplicationIn): Pick<Application, "name" | "uid" | "throttleRate" | "metadata"> {
+  const { name, uid = null, throttleRate = null, metadata = {} } = input;
+  return { name, uid, throttleRate, metadata };
+}
+
+async function updateApplication(
+  tx: Tx,
+  existing: Application,
+  changes: Partial<ApplicationIn>,
+  now: number,
+): Promise<Application> {
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  const application: Application = { ...existing, ...given, updatedAt: now };
+  await nameConflict(application.uid, () => tx.applications.update(application));
+  return application;
+}
+
+async function nameConflict(uid: string | null, write: () => Promise<unknown>): Promise<void> {
+  try {
+    await write();
+  } catch (cause) {
+    if (!(cause instanceof ConflictError)) throw cause;
+    throw new ServiceError("conflict", `The uid "${uid ?? ""}" belongs to another application.`, { cause });
+  }
+}
+
+function toOut(application: Application): ApplicationOut {
+  const { id, uid, name, throttleRate, metadata, createdAt, updatedAt } = application;
+  return {
+    id,
+    uid,
+    name,
+    throttleRate,
+    metadata,
+    createdAt: isoTime(createdAt),
+    updatedAt: isoTime(updatedAt),
+  };
+}
+
+function idOf(application: Application): string {
+  return application.id;
+}

@@ -1,0 +1,188 @@
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import { ServiceError } from "../errors.ts";
+import type { EventType, Tx } from "../store/store.ts";
+import { notFound } from "./application-access.ts";
+import { eventTypeName, isoTime, queryFlag } from "./fields.ts";
+import { answerOnce, sendAnswer } from "./idempotency.ts";
+import { readInput } from "./input.ts";
+import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import type { ServerContext } from "./server.ts";
+
+const featureFlag = eventTypeName;
+
+const members = z.object({
+  description: z.string().max(65_536, "The description must have at most 65536 characters."),
+  archived: z.boolean(),
+  deprecated: z.boolean(),
+  schemas: z.record(z.string(), z.record(z.string(), z.unknown())).nullable(),
+  groupName: eventTypeName.nullable(),
+  // One flag in the contract, several in newer clients: both are read, and both are answered with.
+  featureFlag: featureFlag.nullable(),
+  featureFlags: z.array(featureFlag).max(100, "An event type has at most 100 feature flags.").nullable(),
+});
+
+const eventTypePatch = members.partial();
+const eventTypeUpdate = eventTypePatch.required({ description: true });
+const eventTypeIn = eventTypeUpdate.extend({ name: eventTypeName });
+
+type EventTypeUpdate = z.output<typeof eventTypeUpdate>;
+
+/** The contract's `EventTypeOut`, and the members that newer clients know. */
+interface EventTypeOut {
+  readonly name: string;
+  readonly description: string;
+  readonly archived: boolean;
+  readonly deprecated: boolean;
+  readonly schemas: unknown;
+  readonly groupName: string | null;
+  readonly featureFlag: string | null;
+  readonly featureFlags: readonly string[] | null;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+}
+
+interface EventTypeParams {
+  readonly name: string;
+}
+
+export function registerEventTypes(instance: FastifyInstance, context: ServerContext): void {
+  const { store } = context;
+
+  instance.get("/event-type", async (request) => {
+    const { query } = readInput(request, {
+      query: orderedPageQuery.extend({ include_archived: queryFlag(false), with_content: queryFlag(false) }),
+    });
+    const page = await store.read((tx) =>
+      paginate(query, nameOf, (range) =>
+        tx.eventTypes.list({ ...range, includeArchived: query.include_archived }),
+      ),
+    );
+    return mapPage(page, (eventType) =>
+      query.with_content ? toOut(eventType) : toOut({ ...eventType, schemas: null }),
+    );
+  });
+
+  instance.post("/event-type", async (request, reply) => {
+    const { body } = readInput(request, { body: eventTypeIn });
+    const answer = await answerOnce(context, request, (keep) =>
+      store.write(async (tx) => {
+        const existing = await tx.eventTypes.find(body.name);
+        if (existing?.archived === false) {
+          throw new ServiceError(
+            "conflict",
+            `The event type "${body.name}" is there already: change it with PUT.`,
+          );
+        }
+        const eventType = await save(tx, existing, body.name, body, context.now());
+        const created = { status: 201, body: JSON.stringify(toOut(eventType)) };
+        await keep(tx, created);
+        return created;
+      }),
+    );
+    return sendAnswer(reply, answer);
+  });
+
+  instance.get<{ Params: EventTypeParams }>("/event-type/:name", async (request) =>
+    toOut(await store.read((tx) => requireEventType(tx, request.params.name))),
+  );
+
+  instance.put<{ Params: EventTypeParams }>("/event-type/:name", async (request, reply) => {
+    const { body } = readInput(request, { body: eventTypeUpdate });
+    const { name } = request.params;
+    if (!eventTypeName.safeParse(name).success) throw notFound("event type", name);
+    const { eventType, created } = await store.write(async (tx) => {
+      const existing = await tx.eventTypes.find(name);
+      return {
+        eventType: await save(tx, existing, name, body, context.now()),
+        created: existing === undefined,
+      };
+    });
+    return reply.code(created ? 201 : 200).send(toOut(eventType));
+  });
+
+  instance.patch<{ Params: EventTypeParams }>("/event-type/:name", async (request) => {
+    const { body } = readInput(request, { body: eventTypePatch });
+    return store.write(async (tx) => {
+      const existing = await requireEventType(tx, request.params.name);
+      const eventType: EventType = { ...existing, ...given(body), updatedAt: context.now() };
+      await tx.eventTypes.update(eventType);
+      return toOut(eventType);
+    });
+  });
+
+  instance.delete<{ Params: EventTypeParams }>("/event-type/:name", async (request, reply) => {
+    const { query } = readInput(request, { query: z.object({ expunge: queryFlag(false) }) });
+    await store.write(async (tx) => {
+      const existing = await requireEventType(tx, request.params.name);
+      if (query.expunge) await tx.eventTypes.delete(existing.name);
+      else await tx.eventTypes.update({ ...existing, archived: true, updatedAt: context.now() });
+    });
+    return reply.code(204).send();
+  });
+}
+
+/** The first of the event types that is archived: no new message may be of it, and no endpoint may start to ask for it. */
+export async function findArchived(tx: Tx, names: readonly string[]): Promise<string | undefined> {
+  for (const name of names) {
+    if ((await tx.eventTypes.find(name))?.archived) return name;
+  }
+  return undefined;
+}
+
+async function requireEventType(tx: Tx, name: string): Promise<EventType> {
+  const eventType = await tx.eventTypes.find(name);
+  if (eventType === undefined) throw notFound("event type", name);
+  return eventType;
+}
+
+/** Makes the event type, or replaces all of it but its name and its time of creation. */
+async function save(
+  tx: Tx,
+  existing: EventType | undefined,
+  name: string,
+  input: EventTypeUpdate,
+  now: number,
+): Promise<EventType> {
+  const eventType: EventType = {
+    name,
+    archived: false,
+    deprecated: false,
+    schemas: null,
+    featureFlags: null,
+    groupName: null,
+    ...given(input),
+    description: input.description,
+    createdAt: existing?.createdAt ?? now,
+    updatedAt: now,
+  };
+  if (existing === undefined) await tx.eventTypes.insert(eventType);
+  else await tx.eventTypes.update(eventType);
+  return eventType;
+}
+
+/** The members that the caller has given, as they are stored. */
+function given(input: z.output<typeof eventTypePatch>): Partial<EventType> {
+  const { featureFlag, featureFlags = featureFlag && [featureFlag], schemas, ...plain } = input;
+  const stored = { ...plain, featureFlags, schemas: schemas && JSON.stringify(schemas) };
+  return Object.fromEntries(Object.entries(stored).filter(([, value]) => value !== undefined));
+}
+
+function toOut(eventType: EventType): EventTypeOut {
+  return {
+    name: eventType.name,
+    description: eventType.description,
+    archived: eventType.archived,
+    deprecated: eventType.deprecated,
+    schemas: eventType.schemas === null ? null : JSON.parse(eventType.schemas),
+    groupName: eventType.groupName,
+    featureFlag: eventType.featureFlags?.[0] ?? null,
+    featureFlags: eventType.featureFlags,
+    createdAt: isoTime(eventType.createdAt),
+    updatedAt: isoTime(eventType.updatedAt),
+  };
+}
+
+function nameOf(eventType: EventType): string {
+  return eventType.name;
+}

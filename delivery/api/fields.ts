@@ -1,0 +1,80 @@
+import { z } from "zod";
+import { isDeliverableUrl } from "../core/target.ts";
+
+/** Shapes that several resources have in common, with the contract's patterns and bounds. */
+
+const namePattern = /^[a-zA-Z0-9\-_.]+$/;
+const nameRule = "letters, digits, hyphens, underscores and dots";
+
+/** A name of at most `maxLength` characters out of those that the contract allows in one. */
+export function nameField(what: string, maxLength: number): z.ZodString {
+  return z
+    .string()
+    .min(1, `The ${what} must not be empty.`)
+    .max(maxLength, `The ${what} must have at most ${maxLength} characters.`)
+    .regex(namePattern, `The ${what} may have ${nameRule} only.`);
+}
+
+export const eventTypeName = nameField("event type", 256);
+
+export const channelName = nameField("channel", 128);
+
+/** A list without duplicates; `null` says the same as leaving it out. */
+export function uniqueList(what: string, item: z.ZodString, maxItems = 1000): z.ZodArray<z.ZodString> {
+  return z
+    .array(item)
+    .min(1, `The list of ${what} must not be empty: say null for all.`)
+    .max(maxItems, `The list of ${what} must have at most ${maxItems} items.`)
+    .refine((items) => new Set(items).size === items.length, `The list of ${what} has an item twice.`);
+}
+
+/** Messages per second. */
+export const throttleRate = z
+  .int("The rate must be a whole number of messages per second.")
+  .min(1, "The rate must be at least 1 message per second: say null for no limit.")
+  .max(65_535, "The rate must be at most 65535 messages per second.");
+
+export const metadata = z
+  .record(z.string(), z.string())
+  .refine(
+    (entries) => JSON.stringify(entries).length <= 16_384,
+    "The metadata must have at most 16384 characters.",
+  );
+
+export const endpointUrl = z
+  .string()
+  .min(1, "The URL must not be empty.")
+  .max(65_536, "The URL must have at most 65536 characters.")
+  .refine(
+    (url) => /^https?:\/\/[^\s]+$/i.test(url) && isDeliverableUrl(url),
+    "The URL must be absolute and begin with http:// or https://.",
+  );
+
+/** A flag in a query string. */
+export function queryFlag(byDefault: boolean): z.ZodType<boolean> {
+  return z
+    .enum(["true", "false"], 'This must be "true" or "false".')
+    .transform((flag) => flag === "true")
+    .default(byDefault);
+}
+
+/** A time in a query string, in milliseconds since the epoch. */
+export const queryTime = z.iso
+  .datetime({ offset: true, error: 'This must be a time such as "2026-01-31T12:00:00Z".' })
+  .transform((text) => Date.parse(text));
+
+/** Event types in a query string: separated by commas, or the parameter several times. */
+export const queryEventTypes = z
+  .union([z.string(), z.array(z.string())])
+  .transform((value) => [value].flat().flatMap((item) => item.split(",")))
+  .pipe(z.array(eventTypeName));
+
+/** A member that is known elsewhere and not here: better refused than silently without effect. */
+export function refused(remedy: string): z.ZodType<undefined> {
+  return z.undefined({ error: `This is not supported: ${remedy}` }).optional();
+}
+
+/** How the API writes down a time. */
+export function isoTime(time: number): string {
+  return new Date(time).toISOString();
+}

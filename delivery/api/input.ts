@@ -1,0 +1,102 @@
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { z } from "zod";
+import { ServiceError, type Fault } from "../errors.ts";
+import { nestingOf } from "./raw-member.ts";
+
+/** A request's body: its JSON as text and as a value. */
+export interface JsonBody {
+  readonly text: string;
+  readonly value: unknown;
+}
+
+/** Deeper bodies are refused: what reads or prints them later works recursively. */
+const maxNesting = 128;
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Reads every body as JSON, whatever content type it is sent with; a request without one has the body undefined. */
+export function addJsonParser(instance: FastifyInstance): void {
+  instance.removeAllContentTypeParsers();
+  instance.addContentTypeParser(
+    "*",
+    { parseAs: "buffer" },
+    async (_request: FastifyRequest, bytes: Buffer) => {
+      if (bytes.length === 0) return undefined;
+      const body = parseJson(bytes);
+      if (nestingOf(body.text) > maxNesting) {
+        throw new ServiceError(
+          "bad_request",
+          `The body nests deeper than ${maxNesting} levels: send a flatter one.`,
+        );
+      }
+      return body;
+    },
+  );
+}
+
+function parseJson(bytes: Buffer): JsonBody {
+  try {
+    const text = utf8.decode(bytes);
+    return { text, value: JSON.parse(text) };
+  } catch (cause) {
+    throw new ServiceError("bad_request", "The body is not JSON in UTF-8.", { cause });
+  }
+}
+
+/** The request's JSON body as text; empty when it has none. */
+export function bodyText(request: FastifyRequest): string {
+  return (request.body as JsonBody | undefined)?.text ?? "";
+}
+
+/**
+ * Reads a request's body and query by their shapes.
+ *
+ * @throws ServiceError `validation` with every fault of both; `bad_request` when a body is needed and missing
+ */
+export function readInput<Body extends z.ZodType = z.ZodUndefined, Query extends z.ZodType = z.ZodUndefined>(
+  request: FastifyRequest,
+  shapes: { body?: Body; query?: Query },
+): { body: z.output<Body>; query: z.output<Query> } {
+  const value = (request.body as JsonBody | undefined)?.value;
+  const body = shapes.body?.safeParse(value, { reportInput: true });
+  if (body?.success === false && value === undefined) {
+    throw new ServiceError("bad_request", "The request has no body: send a JSON object.");
+  }
+  const query = shapes.query?.safeParse(request.query, { reportInput: true });
+  const faults = [
+    ...(body?.error?.issues ?? []).flatMap((issue) => toFaults(issue, ["body"])),
+    ...(query?.error?.issues ?? []).flatMap((issue) => toFaults(issue, ["query"])),
+  ];
+  if (faults.length > 0) throw validationError(faults);
+  return { body: body?.data as z.output<Body>, query: query?.data as z.output<Query> };
+}
+
+/** The error for faults that a shape cannot know of. */
+export function validationError(faults: readonly Fault[]): ServiceError {
+  return new ServiceError("validation", faults.map((fault) => fault.message).join(" "), { faults });
+}
+
+/** One wrong member of the body. */
+export function bodyFault(path: readonly (string | number)[], message: string): ServiceError {
+  return validationError([{ path: ["body", ...path], message, type: "value_error" }]);
+}
+
+function toFaults(issue: z.core.$ZodIssue, root: readonly string[]): Fault[] {
+  const path = [...root, ...issue.path.map((step) => (typeof step === "symbol" ? String(step) : step))];
+  if (issue.code === "invalid_key") {
+    return issue.issues.map(({ message }) => ({ path, message, type: "value_error" }));
+  }
+  if (issue.code === "invalid_type") {
+    return issue.input === undefined
+      ? [{ path, message: "This member is required.", type: "value_error.missing" }]
+      : [{ path, message: `This must be ${withArticle(issue.expected)}.`, type: "type_error" }];
+  }
+  return [{ path, message: issue.message, type: "value_error" }];
+}
+
+const nouns: Partial<Record<string, string>> = { record: "object", int: "whole number" };
+
+function withArticle(expected: string): string {
+  const noun = nouns[expected] ?? expected;
+  return `${/^[aeiou]/.test(noun) ? "an" : "a"} ${noun}`;
+}
