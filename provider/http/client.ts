@@ -1,6 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { Agent, type Dispatcher } from "undici";
 import type { z } from "zod";
+import { HookplaneError, type ErrorCode, type ErrorDetails } from "../errors.ts";
 import {
   defaultRetryLimits,
   outcomeOf,
@@ -55,21 +56,16 @@ export interface VendorError {
   readonly code?: string | number;
 }
 
-export interface HttpClientOptions {
-  /** How errors name the vendor: `Twilio`. */
-  readonly vendor: string;
+/** One vendor's API, as its folder describes it. */
+export interface HttpApiOptions {
+  /** As people write the vendor's name: `Twilio`. */
+  readonly title: string;
   /** Absolute http(s) address that every path is appended to. */
-  readonly baseUrl: string;
+  readonly url: string;
   /** Headers that authenticate one try; called for each, since some carry the time. */
   readonly authorize: () => Readonly<Record<string, string>>;
   /** Reads an error's JSON body (`undefined` when it had none); `undefined` when it is not the vendor's. */
   readonly parseError?: (body: unknown) => VendorError | undefined;
-  /** Never shown: where the vendor echoes one of these in an error, it is blotted out. */
-  readonly secrets?: readonly string[];
-  /** Ends what is in flight and every wait. */
-  readonly signal?: AbortSignal;
-  readonly limits?: Partial<HttpLimits>;
-  readonly clock?: HttpClock;
 }
 
 export interface HttpRequest {
@@ -85,7 +81,7 @@ export interface HttpRequest {
   readonly retry: RetrySafety;
 }
 
-export interface HttpClient {
+export interface HttpApi {
   /**
    * The answer in the shape of `answer`; an empty one is `undefined` to it. Throws {@link HttpError}: an answer that is
    * not 2xx (redirects are not followed), is not JSON, is too long, has another shape, or never came within the limits.
@@ -95,47 +91,43 @@ export interface HttpClient {
   request(request: HttpRequest): Promise<void>;
 }
 
-/** What an {@link HttpError} knows. */
-export interface HttpErrorDetails {
-  readonly method: string;
-  /** Without the query. */
-  readonly path: string;
+export interface HttpClient {
+  /** Throws a `TypeError` when the url is not an absolute http(s) one. */
+  api(options: HttpApiOptions): HttpApi;
+}
+
+export interface HttpClientOptions {
+  /** Ends what is in flight and every wait. */
+  readonly signal?: AbortSignal;
+  readonly limits?: Partial<HttpLimits>;
+  readonly clock?: HttpClock;
+}
+
+/** What an {@link HttpError} knows besides what every error does. */
+export interface HttpFacts {
   /** The answer's status; `null` when no answer came. */
   readonly status: number | null;
   /** The vendor's own error code. */
   readonly vendorCode: string | number | null;
-  /** The vendor's own words, in one line of at most 500 characters. */
-  readonly vendorMessage: string | null;
   /** How long the vendor asks to wait, in milliseconds. */
   readonly retryAfterMs: number | null;
-  /** Whether the request changed something: see {@link Outcome}. A read never does. */
+  /** Whether the request changed something: see {@link Outcome}. */
   readonly outcome: Outcome;
-  /** The caller's signal ended it. */
-  readonly aborted: boolean;
 }
 
 /** A request that did not succeed, told without its query, its body or its credentials. */
-export class HttpError extends Error implements HttpErrorDetails {
-  override readonly name = "HttpError";
-  readonly method: string;
-  readonly path: string;
+export class HttpError extends HookplaneError implements HttpFacts {
   readonly status: number | null;
   readonly vendorCode: string | number | null;
-  readonly vendorMessage: string | null;
   readonly retryAfterMs: number | null;
   readonly outcome: Outcome;
-  readonly aborted: boolean;
 
-  constructor(message: string, details: HttpErrorDetails) {
-    super(message);
-    this.method = details.method;
-    this.path = details.path;
-    this.status = details.status;
-    this.vendorCode = details.vendorCode;
-    this.vendorMessage = details.vendorMessage;
-    this.retryAfterMs = details.retryAfterMs;
-    this.outcome = details.outcome;
-    this.aborted = details.aborted;
+  constructor(code: ErrorCode, problem: string, details: ErrorDetails, facts: HttpFacts) {
+    super(code, problem, details);
+    this.status = facts.status;
+    this.vendorCode = facts.vendorCode;
+    this.retryAfterMs = facts.retryAfterMs;
+    this.outcome = facts.outcome;
   }
 }
 
@@ -147,22 +139,19 @@ function agent(): Agent {
 }
 
 /**
- * A vendor's API over HTTP: keep-alive, 10 s to connect, {@link defaultHttpLimits}, retries as each request allows.
- * Throws a `TypeError` when `baseUrl` is not an absolute http(s) URL.
+ * HTTP as every API uses it: keep-alive, 10 s to connect, {@link defaultHttpLimits}, retries as each request allows.
  */
-export function createHttpClient(options: HttpClientOptions): HttpClient {
-  const base = new URL(options.baseUrl);
-  if (base.protocol !== "http:" && base.protocol !== "https:") {
-    throw new TypeError(`The url of ${options.vendor} must start with http:// or https://.`);
-  }
-  const prefix = base.pathname.replace(/\/+$/, "");
+export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const clock = options.clock ?? systemClock;
   const { signal } = options;
 
-  async function request<T>(asked: HttpRequest & { readonly answer?: z.ZodType<T> }): Promise<T | undefined> {
-    const path = prefix + asked.path;
-    const shownPath = path.replace(/\?.*/s, "");
+  async function request<T>(
+    api: HttpApiOptions,
+    asked: HttpRequest & { readonly answer?: z.ZodType<T> },
+  ): Promise<T | undefined> {
+    const { origin, pathname } = new URL(api.url);
+    const path = pathname.replace(/\/+$/, "") + asked.path;
     const body = bodyOf(asked);
     const startedAt = clock.now();
 
@@ -170,10 +159,10 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       const timeLeftMs = startedAt + limits.totalTimeoutMs - clock.now();
       const exchanged = await exchange(
         {
-          origin: base.origin,
+          origin,
           path,
           method: asked.method,
-          headers: { accept: "application/json", ...body?.headers, ...asked.headers, ...options.authorize() },
+          headers: { accept: "application/json", ...body?.headers, ...asked.headers, ...api.authorize() },
           body: body?.text ?? null,
           headersTimeout: limits.headersTimeoutMs,
           bodyTimeout: limits.bodyTimeoutMs,
@@ -184,104 +173,105 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
           signal,
         },
       );
-      const read = readAnswer(exchanged, asked.answer);
+      const read = readAnswer(api, exchanged, asked.answer, clock.now());
       if ("value" in read) return read.value;
 
       const { failure } = read;
       const elapsedMs = clock.now() - startedAt;
+      const random = (): number => clock.random();
       const delayMs = signal?.aborted
         ? null
-        : retryDelayMs({
-            safety: asked.retry,
-            failure,
-            attempts,
-            elapsedMs,
-            limits,
-            random: () => clock.random(),
-          });
+        : retryDelayMs({ safety: asked.retry, failure, attempts, elapsedMs, limits, random });
       // A wait ends early only by the signal; the failure that it followed is then the error.
       if (delayMs !== null && (await waited(clock.sleep(delayMs, signal)))) continue;
 
+      const { status } = exchanged;
       const aborted = signal?.aborted === true;
-      const vendor = read.vendor && cleaned(read.vendor);
-      const told = [
-        "reason" in exchanged
-          ? `${options.vendor} gave no usable answer to ${asked.method} ${shownPath} at ${base.host}: ${exchanged.reason}`
-          : `${options.vendor} answered ${asked.method} ${shownPath} with ${exchanged.status}`,
-        ...(vendor
-          ? [`: ${vendor.message}${vendor.code === undefined ? "" : ` (code ${vendor.code})`}`]
-          : []),
-        ...(read.fault === undefined ? [] : [`, but ${read.fault}`]),
-      ].join("");
-      const tries = attempts > 1 ? ` (tried ${attempts} times in ${seconds(elapsedMs)})` : "";
-      const remedy = aborted ? "The operation was canceled." : remedyOf(failure);
-      throw new HttpError(`${told.replace(/\.$/, "")}${tries}.${remedy === "" ? "" : ` ${remedy}`}`, {
-        method: asked.method,
-        path: shownPath,
-        status: exchanged.status,
-        vendorCode: vendor?.code ?? null,
-        vendorMessage: vendor?.message ?? null,
-        retryAfterMs: failure.kind === "status" ? failure.retryAfterMs : null,
-        outcome:
-          asked.method === "GET" ? (exchanged.status === null ? "unsent" : "rejected") : outcomeOf(failure),
-        aborted,
-      });
+      const tries = attempts > 1 ? `, tried ${attempts} times in ${seconds(elapsedMs)}` : "";
+      throw new HttpError(
+        aborted ? "aborted" : codeOf(asked, failure),
+        `${api.title} ${read.problem}${tries}`,
+        {
+          method: asked.method,
+          path: origin + path.replace(/\?.*/s, ""),
+          ...(status === null ? {} : { status }),
+          ...(read.vendor ? { vendorMessage: toLine(read.vendor) } : {}),
+          ...(aborted ? {} : remedyOf(failure)),
+        },
+        {
+          status,
+          vendorCode: read.vendor?.code ?? null,
+          retryAfterMs: failure.kind === "status" ? failure.retryAfterMs : null,
+          outcome: outcomeOf(failure),
+        },
+      );
     }
   }
 
-  function readAnswer<T>(
-    exchanged: Exchanged,
-    answer: z.ZodType<T> | undefined,
-  ): Unusable | { readonly value: T | undefined } {
-    if ("reason" in exchanged) {
-      return {
-        failure: exchanged.tooLong ? { kind: "answer" } : { kind: "connection", sent: exchanged.sent },
-      };
-    }
-    const { status } = exchanged;
-    const json = parseJson(exchanged.body);
-    if (status < 200 || status > 299) {
-      const retryAfterMs = parseRetryAfter(exchanged.retryAfter, clock.now());
-      return { failure: { kind: "status", status, retryAfterMs }, vendor: options.parseError?.(json.value) };
-    }
-    if (!answer) return { value: undefined };
-    if (!json.ok) {
-      const { contentType } = exchanged;
-      const kind = contentType === null ? "no content type" : `content type "${contentType}"`;
-      return { failure: { kind: "answer" }, fault: `the content (${kind}) is not JSON` };
-    }
-    const parsed = answer.safeParse(json.value);
-    if (parsed.success) return { value: parsed.data };
-    const faults = parsed.error.issues.map(
-      (issue) => `${issue.path.join(".") || "the whole"}: ${issue.message}`,
-    );
-    return { failure: { kind: "answer" }, fault: `not in its documented form (${faults.join("; ")})` };
-  }
-
-  /** One line, free of secrets and of what would move the terminal's cursor. */
-  function cleaned(vendor: VendorError): VendorError {
-    let { message } = vendor;
-    for (const secret of options.secrets ?? []) {
-      if (secret !== "") message = message.replaceAll(secret, "[secret]");
-    }
-    return {
-      ...vendor,
-      message: message
-        .replace(/[\p{Cc}\s]+/gu, " ")
-        .trim()
-        .slice(0, 500),
-    };
-  }
-
-  return { request: request };
+  return {
+    api(api) {
+      const { protocol } = new URL(api.url);
+      if (protocol !== "http:" && protocol !== "https:") {
+        throw new TypeError(`The url of ${api.title} must start with http:// or https://.`);
+      }
+      return { request: (asked: HttpRequest) => request(api, asked) } as HttpApi;
+    },
+  };
 }
 
 /** A try without a usable answer. */
 interface Unusable {
   readonly failure: Failure;
+  /** What the vendor did, as the rest of a sentence that its name starts. */
+  readonly problem: string;
   readonly vendor?: VendorError | undefined;
-  /** What is wrong with the content of a 2xx. */
-  readonly fault?: string;
+}
+
+function readAnswer<T>(
+  api: HttpApiOptions,
+  exchanged: Exchanged,
+  answer: z.ZodType<T> | undefined,
+  now: number,
+): Unusable | { readonly value: T | undefined } {
+  if ("reason" in exchanged) {
+    return {
+      failure: exchanged.tooLong ? { kind: "answer" } : { kind: "connection", sent: exchanged.sent },
+      problem: `gave no usable answer: ${exchanged.reason}`,
+    };
+  }
+  const { status } = exchanged;
+  const json = parseJson(exchanged.body);
+  if (status < 200 || status > 299) {
+    return {
+      failure: { kind: "status", status, retryAfterMs: parseRetryAfter(exchanged.retryAfter, now) },
+      problem: status < 400 ? "redirects the request" : "did not accept the request",
+      vendor: api.parseError?.(json.value),
+    };
+  }
+  if (!answer) return { value: undefined };
+  if (!json.ok) {
+    const { contentType } = exchanged;
+    const kind = contentType === null ? "no content type" : `content type "${contentType}"`;
+    return { failure: { kind: "answer" }, problem: `gave an answer that is not JSON, with ${kind}` };
+  }
+  const parsed = answer.safeParse(json.value);
+  if (parsed.success) return { value: parsed.data };
+  const faults = parsed.error.issues.map(
+    (issue) => `${issue.path.join(".") || "the whole"}: ${issue.message}`,
+  );
+  return {
+    failure: { kind: "answer" },
+    problem: `gave an answer that is not in its documented form: ${faults.join("; ")}`,
+  };
+}
+
+/** One line, free of what would move the terminal's cursor. */
+function toLine({ message, code }: VendorError): string {
+  const line = message
+    .replace(/[\p{Cc}\s]+/gu, " ")
+    .trim()
+    .slice(0, 500);
+  return code === undefined ? line : `${line} (code ${code})`;
 }
 
 function waited(sleep: Promise<void>): Promise<boolean> {
@@ -295,13 +285,26 @@ function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
-function remedyOf(failure: Failure): string {
-  if (failure.kind === "connection") return "Check the connection's url and the network.";
-  if (failure.kind === "answer") return "Check that the connection's url is the base of the vendor's API.";
-  const { status, retryAfterMs } = failure;
-  if (status < 400) return "Redirects are not followed: set the connection's url to the final address.";
-  if (status === 401 || status === 403) return "Check the connection's credentials.";
-  return retryAfterMs === null ? "" : `The vendor asks to wait ${seconds(retryAfterMs)}.`;
+function codeOf(asked: HttpRequest, failure: Failure): ErrorCode {
+  if (failure.kind === "answer") return "bad_answer";
+  if (failure.kind === "connection") {
+    return failure.sent && asked.method !== "GET" ? "answer_lost" : "unreachable";
+  }
+  const { status } = failure;
+  if (status < 400) return "bad_answer";
+  if (status === 401 || status === 403) return "authentication_failed";
+  if (status === 429) return "rate_limited";
+  return status < 500 ? "rejected" : "vendor_failed";
+}
+
+/** What to do, where the code's own remedy does not say it. */
+function remedyOf(failure: Failure): { remedy?: string } {
+  if (failure.kind !== "status") return {};
+  if (failure.status < 400) {
+    return { remedy: "Redirects are not followed: set the connection's `url` to the final address." };
+  }
+  if (failure.retryAfterMs === null) return {};
+  return { remedy: `The vendor asks to try again in ${seconds(failure.retryAfterMs)}.` };
 }
 
 function bodyOf(request: HttpRequest): { text: string; headers: Record<string, string> } | undefined {
