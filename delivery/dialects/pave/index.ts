@@ -1,0 +1,38 @@
+import { randomBytes } from "node:crypto";
+import { z } from "zod";
+import type { VendorAccount } from "../account.ts";
+import { paveDialect } from "./dialect.ts";
+import { registerPaveRoutes } from "./routes.ts";
+import { defaultFreshnessWindowMs, type PaveCredentials } from "./token.ts";
+
+/** PAVE, vehicle inspections (https://docs.paveapi.com). */
+export const paveAccount = createPaveAccount();
+
+/**
+ * The account with another idea of a fresh `API-Timestamp`.
+ *
+ * @param options.freshnessWindowMs 15 minutes by default
+ */
+export function createPaveAccount(
+  options: { freshnessWindowMs?: number } = {},
+): VendorAccount<PaveCredentials> {
+  return {
+    name: "pave",
+    title: "PAVE",
+    prefix: "/pave/v1",
+    credentials: z.strictObject({
+      username: z.string().min(1),
+      apiKey: z.string().min(1),
+      apiSecret: z.string().min(1),
+    }),
+    generateCredentials: () => ({
+      username: "hookplane",
+      apiKey: randomBytes(16).toString("hex"),
+      apiSecret: randomBytes(32).toString("hex"),
+    }),
+    createDialect: () => paveDialect,
+    registerRoutes(instance, context) {
+      registerPaveRoutes(instance, context, options.freshnessWindowMs ?? defaultFreshnessWindowMs);
+    },
+  };
+}
