@@ -1,5 +1,3 @@
-import type { HttpError } from "./http/client.ts";
-
 /**
  * Every way a resource operation can fail, by its stable code, with the remedy that is given where the place that failed
  * has no better one. Codes are a public contract: programs and docs refer to them, so none is ever renamed.
@@ -16,6 +14,8 @@ export const errorTable = {
   authentication_failed: "Check the credentials of the connection and what they are allowed to do.",
   /** Create found that the vendor already has an object of this identity. */
   already_exists: "Import the existing object, or remove it first.",
+  /** What is to be imported or got is not there. */
+  not_found: "Correct the id.",
   /** The object was deleted outside of Pulumi while the state still has it. */
   gone: "Run `pulumi up --refresh` to make it again.",
   /** The vendor refused the request for its content (another 4xx). */
@@ -48,7 +48,7 @@ export interface ErrorDetails {
   /** The resource's type and, where known, its id: `pave:Callback "SESSION:COMPLETE"`. The core fills it in. */
   readonly resource?: string;
   readonly method?: string;
-  /** The request's path without its query. */
+  /** The request's address without its query, such as `https://openapi.paveapi.com/v1/callbacks`. */
   readonly path?: string;
   readonly status?: number;
   /** The vendor's own words, shortened to a line. */
@@ -60,8 +60,9 @@ export interface ErrorDetails {
 
 /**
  * The one error that leaves a resource operation. Its message reads
- * `pave:Callback "SESSION:COMPLETE": update failed: <problem>. <remedy>. [code]`, with the parts that are known. A definition
- * throws it with problem and remedy, or lets an `HttpError` pass: the core adds the rest and turns the latter into one.
+ * `pave:Callback "SESSION:COMPLETE": update failed: <problem> (PUT https://… answered 400: "<vendor's words>"). <remedy>. [code]`,
+ * with the parts that are known. A definition throws it with problem and remedy, or lets the HTTP client's pass: the core
+ * adds operation and resource.
  */
 export class HookplaneError extends Error {
   override readonly name = "HookplaneError";
@@ -97,14 +98,14 @@ export class HookplaneError extends Error {
  * Thrown by a definition's `create` or `update` when the vendor's object exists but a later step failed: the id is kept in
  * the state, so that the next `up` repairs the object and `destroy` removes it.
  */
-export class PartlyDoneError<Observed = unknown> extends Error {
+export class PartlyDoneError extends Error {
   override readonly name = "PartlyDoneError";
   readonly id: string;
   /** As much as is known of the object, as `observe` would answer it. */
-  readonly observed: Observed;
+  readonly observed: unknown;
   readonly reason: HookplaneError;
 
-  constructor(id: string, observed: Observed, reason: HookplaneError) {
+  constructor(id: string, observed: unknown, reason: HookplaneError) {
     super(reason.message, { cause: reason });
     this.id = id;
     this.observed = observed;
@@ -113,39 +114,13 @@ export class PartlyDoneError<Observed = unknown> extends Error {
 }
 
 function format(code: ErrorCode, problem: string, details: ErrorDetails): string {
-  const { operation, resource, remedy = errorTable[code] } = details;
+  const { operation, resource, method, path, status, vendorMessage, remedy = errorTable[code] } = details;
   const place = [resource, operation && `${operation} failed`].filter(Boolean).map((part) => `${part}: `);
-  const sentences = [problem, remedy].filter(Boolean).map((sentence) => sentence.replace(/\.?$/, "."));
+  const answer = [status && `answered ${status}`, vendorMessage && JSON.stringify(vendorMessage)].filter(
+    Boolean,
+  );
+  const request = [method && path && `${method} ${path}`, answer.join(": ")].filter(Boolean).join(" ");
+  const what = request ? `${problem.replace(/\.$/, "")} (${request})` : problem;
+  const sentences = [what, remedy].filter(Boolean).map((sentence) => sentence.replace(/\.?$/, "."));
   return `${place.join("")}${sentences.join(" ")} [${code}]`;
-}
-
-/** The stable code of a request that did not succeed. The client's own words already carry a remedy for some of them. */
-export function fromHttpError(error: HttpError): HookplaneError {
-  const { method, path, status, vendorMessage } = error;
-  const code = codeOf(error);
-  return new HookplaneError(code, error.message, {
-    method,
-    path,
-    status: status ?? undefined,
-    vendorMessage: vendorMessage ?? undefined,
-    remedy: toldByClient.has(code) ? "" : undefined,
-    cause: error,
-  });
-}
-
-const toldByClient: ReadonlySet<ErrorCode> = new Set([
-  "authentication_failed",
-  "bad_answer",
-  "unreachable",
-  "aborted",
-]);
-
-function codeOf({ aborted, status, outcome }: HttpError): ErrorCode {
-  if (aborted) return "aborted";
-  if (status === 401 || status === 403) return "authentication_failed";
-  if (status === 429) return "rate_limited";
-  if (status !== null && status >= 500) return "vendor_failed";
-  if (status !== null && status >= 400) return "rejected";
-  if (status !== null) return "bad_answer";
-  return outcome === "unsent" ? "unreachable" : "answer_lost";
 }

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import type { HttpClient, HttpClientOptions } from "./http/client.ts";
+import type { HttpClient } from "./http/client.ts";
 
 /**
  * What a resource kind is. One file of `apis/<api>/` fills this in and never talks to Pulumi; `check`, `diff`, the
@@ -64,14 +64,14 @@ export interface ConnectionDefinition<Connection extends object = object> {
 export interface Context<Connection = undefined> {
   /** The account: the resource's own `connection`, else the configured one. Undefined for a kind without a connection. */
   readonly connection: Connection;
-  /** A client for a vendor's API that stops with the operation and never shows one of its secrets. */
-  createHttp(options: Pick<HttpClientOptions, "vendor" | "baseUrl" | "authorize" | "parseError">): HttpClient;
+  /** Stops with the operation: `context.http.api({ title, url, authorize, parseError }).request(…)`. */
+  readonly http: HttpClient;
   /** Aborted when the user cancels or the operation's time is up. */
   readonly signal: AbortSignal;
   /** Tells the user, in the output of the Pulumi command. Secrets are blotted out. */
   log(severity: "debug" | "info" | "warning" | "error", message: string): void;
   /** Milliseconds since the epoch. */
-  now(): number;
+  readonly now: () => number;
 }
 
 /** What `create` made. */
@@ -110,12 +110,13 @@ export interface ResourceDefinition<
   readonly example: string;
   readonly inputs: z.ZodType<Inputs> & z.ZodObject;
   /** What the vendor adds; described, `secret` where it is. Each is always in the state (use null for "none"). */
-  readonly outputs: z.ZodType<Outputs> & z.ZodObject;
+  readonly outputs?: z.ZodType<Outputs> & z.ZodObject;
   /** The account it lives in; left out for a kind that has none. */
   readonly connection?: Connection extends object ? ConnectionDefinition<Connection> : undefined;
   /**
    * Whether a replacement deletes the old object first: where both would have one identity at the vendor, creating first
-   * would fail or the later delete would remove the new one. Default: no, the new one is made first.
+   * would fail or the later delete would remove the new one. Only asked for within one account; a user may force a
+   * replacement, so it is asked for without a change too. Default: no, the new one is made first.
    */
   deleteBeforeReplace?(state: Partial<Inputs & Outputs>, inputs: Partial<Inputs>): boolean;
 
@@ -125,6 +126,8 @@ export interface ResourceDefinition<
     id: string,
     state: Partial<Inputs & Outputs>,
   ): Promise<Observed | undefined>;
+  /** The ids of all objects of this kind in the account, where the vendor lists them. */
+  list?(context: Context<Connection>): Promise<readonly string[]>;
   /** Makes it. Never makes two: an answer that was lost is followed by a look, not by a second try. */
   create(context: Context<Connection>, inputs: Inputs): Promise<Created<Observed>>;
   /** Changes it in place. Needed unless each input replaces. */

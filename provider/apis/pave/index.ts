@@ -1,0 +1,9 @@
+import type { ApiDefinition } from "../../resource.ts";
+import { callback } from "./callback.ts";
+
+export const pave: ApiDefinition = {
+  name: "pave",
+  title: "PAVE",
+  description: "Callbacks of [PAVE](https://docs.paveapi.com), vehicle inspection by phone.",
+  resources: [callback],
+};

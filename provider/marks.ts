@@ -1,0 +1,48 @@
+import { z } from "zod";
+import type { AnyResource } from "./resource.ts";
+
+/** The marks of one input or output: see `GlobalMeta` in resource.ts. */
+export type Marks = Pick<
+  z.core.GlobalMeta,
+  "description" | "replaces" | "secret" | "compare" | "unmanaged" | "local"
+>;
+
+/** The marks of a property, wherever in its chain of `.optional()`, `.default()` and the like they were put. */
+export function marksOf(schema: z.core.$ZodType): Marks {
+  const own = z.globalRegistry.get(schema) ?? {};
+  const inner = innerType(schema);
+  return inner ? { ...marksOf(inner), ...own } : own;
+}
+
+function innerType(schema: z.core.$ZodType): z.core.$ZodType | undefined {
+  const { def } = schema._zod;
+  if ("innerType" in def) return def.innerType as z.core.$ZodType;
+  return def.type === "pipe" ? (def as z.core.$ZodPipeDef).in : undefined;
+}
+
+/** A property of a resource by name, with what the program may leave out and what is known of it. */
+export interface Property {
+  readonly name: string;
+  readonly schema: z.core.$ZodType;
+  readonly marks: Marks;
+  /** The program may leave it out. */
+  readonly optional: boolean;
+}
+
+/** The properties of an object schema in the order in which the file has them. */
+export function propertiesOf(object: z.ZodObject | undefined): readonly Property[] {
+  return Object.entries<z.core.$ZodType>(object?.shape ?? {}).map(([name, schema]) => ({
+    name,
+    schema,
+    marks: marksOf(schema),
+    optional: schema._zod.optin === "optional",
+  }));
+}
+
+/** The names of the properties that are encrypted in the state, `connection` among them. */
+export function secretNames(resource: AnyResource): readonly string[] {
+  const marked = [...propertiesOf(resource.inputs), ...propertiesOf(resource.outputs)]
+    .filter(({ marks }) => marks.secret)
+    .map(({ name }) => name);
+  return resource.connection ? [...marked, "connection"] : marked;
+}
