@@ -1,10 +1,28 @@
-import fastify, { type FastifyInstance } from "fastify";
-import type { Logger } from "pino";
+import { randomUUID } from "node:crypto";
+import fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from "fastify";
 import type { Application } from "../core/application.ts";
 import type { Dialect } from "../core/dialect.ts";
 import type { AccountContext, VendorAccount } from "../dialects/account.ts";
+import type { Logger } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import type { Publisher } from "../worker/publisher.ts";
+import { registerApplications } from "./applications.ts";
+import { registerAttempts } from "./attempts.ts";
+import { requireToken } from "./auth.ts";
+import { answerClientError } from "./client-error.ts";
+import { registerEndpoints } from "./endpoints.ts";
+import { sendError, type ErrorBody } from "./errors.ts";
+import { registerEventTypes } from "./event-types.ts";
+import { registerHealth } from "./health.ts";
+import { registerHook } from "./hook.ts";
+import { registerInbox } from "./inbox.ts";
+import { addJsonParser } from "./input.ts";
+import { registerMessages } from "./messages.ts";
 
 /** What the HTTP side of the service works with. */
 export interface ServerContext {
@@ -38,9 +56,66 @@ export interface ServedAccount {
   readonly dialect: Dialect;
 }
 
+/** The request line and all headers together, in bytes; more is answered with 431. */
+const maxHeadBytes = 16 * 1024;
+/** How long a client may take to send a whole request. */
+const requestTimeoutMs = 60_000;
+/** The longest name is 256 characters, percent-encoded three times as long. */
+const maxParamLength = 768;
+
 /** Builds the HTTP server with every route; it does not listen yet. */
 export function createServer(context: ServerContext): FastifyInstance {
-  const server = fastify({ bodyLimit: context.limits.maxBodyBytes });
+  const loggerInstance: FastifyBaseLogger = context.logger;
+  const server = fastify({
+    bodyLimit: context.limits.maxBodyBytes,
+    http: { maxHeaderSize: maxHeadBytes },
+    requestTimeout: requestTimeoutMs,
+    routerOptions: { maxParamLength },
+    loggerInstance,
+    disableRequestLogging: true,
+    requestIdHeader: false,
+    genReqId: () => randomUUID(),
+    // A request that Fastify turns down before a route is found.
+    frameworkErrors: (error, request, reply) => {
+      sendError(error, request, reply);
+    },
+    clientErrorHandler: answerClientError,
+  });
+  const allowedMethods = collectMethods(server);
+
+  server.setErrorHandler(sendError);
+  server.setNotFoundHandler(answerNotFound(allowedMethods));
+  server.addHook("onRequest", async (request, reply) => {
+    void reply.header("x-request-id", request.id);
+  });
+  server.addHook("onResponse", async (request, reply) => {
+    // The route rather than the URL: a query may hold what is not meant for a log.
+    const route = request.routeOptions.url ?? null;
+    request.log.debug({
+      method: request.method,
+      route,
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime),
+    });
+  });
+
+  registerHealth(server, context);
+  void server.register(
+    async (api) => {
+      addJsonParser(api);
+      api.addHook("onRequest", requireToken(context.adminToken));
+      // Its own handler, so that only callers with the token learn which routes there are.
+      api.setNotFoundHandler(answerNotFound(allowedMethods));
+      registerApplications(api, context);
+      registerEventTypes(api, context);
+      registerEndpoints(api, context);
+      registerMessages(api, context);
+      registerAttempts(api, context);
+      registerHook(api, context);
+    },
+    { prefix: "/api/v1" },
+  );
+  if (context.inbox) registerInbox(server, context);
   for (const { account, context: accountContext } of context.accounts) {
     void server.register(
       async (instance) => {
@@ -50,4 +125,33 @@ export function createServer(context: ServerContext): FastifyInstance {
     );
   }
   return server;
+}
+
+/** Which methods a path is served with, learned from the routes as they are registered. */
+function collectMethods(server: FastifyInstance): (path: string) => readonly string[] {
+  const routes: { pattern: RegExp; methods: readonly string[] }[] = [];
+  server.addHook("onRoute", ({ url, method }) => {
+    const pattern = new RegExp(`^${url.replaceAll(/:[^/]+/g, "[^/]+")}$`);
+    routes.push({ pattern, methods: [method].flat() });
+  });
+  return (path) => {
+    const matching = routes.filter(({ pattern }) => pattern.test(path));
+    return [...new Set(matching.flatMap(({ methods }) => methods))];
+  };
+}
+
+function answerNotFound(allowedMethods: (path: string) => readonly string[]) {
+  return (request: FastifyRequest, reply: FastifyReply): FastifyReply => {
+    const path = request.url.split("?", 1)[0] ?? "";
+    const allowed = allowedMethods(path);
+    const body: ErrorBody =
+      allowed.length === 0
+        ? { code: "not_found", detail: "There is nothing at this path." }
+        : {
+            code: "method_not_allowed",
+            detail: `"${request.method}" is not served here: use ${allowed.join(", ")}.`,
+          };
+    if (allowed.length > 0) void reply.header("allow", allowed.join(", "));
+    return reply.code(allowed.length === 0 ? 404 : 405).send(body);
+  };
 }

@@ -1,0 +1,220 @@
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import type { Attempt, Delivery, DeliveryState } from "../core/delivery.ts";
+import type { Endpoint } from "../core/endpoint.ts";
+import type { AttemptFilter, DueDelivery, Tx } from "../store/store.ts";
+import { notFound, requireApplication } from "./application-access.ts";
+import { requireEndpoint, toEndpointOut, type EndpointOut, type EndpointParams } from "./endpoints.ts";
+import { isoTime } from "./fields.ts";
+import { sendAnswer } from "./idempotency.ts";
+import { readInput } from "./input.ts";
+import {
+  messageJson,
+  messageListQuery,
+  requireMessage,
+  toMessageFilter,
+  type MessageParams,
+} from "./messages.ts";
+import { cutPage, mapPage, pageJson, pageQuery, paginate, type ListPage } from "./pagination.ts";
+import type { ServerContext } from "./server.ts";
+
+/** The contract's `MessageStatus`. A delivery that is being sent shows as pending: it has no answer yet. */
+const statuses = { succeeded: 0, pending: 1, failed: 2 } as const satisfies Record<DeliveryState, number>;
+const statusTexts = { succeeded: "success", pending: "pending", failed: "fail" } as const;
+const stateOf: Readonly<Record<string, DeliveryState | undefined>> = {
+  "0": "succeeded",
+  "1": "pending",
+  "2": "failed",
+};
+
+const statusQuery = messageListQuery.extend({
+  status: z
+    .enum(["0", "1", "2", "3"], "The status must be 0, 1, 2 or 3: success, pending, fail or sending.")
+    .optional(),
+});
+const attemptListQuery = statusQuery.extend({
+  status_code_class: z
+    .enum(["0", "100", "200", "300", "400", "500"], "The class must be 0, 100, 200, 300, 400 or 500.")
+    .transform(Number)
+    .optional(),
+  endpoint_id: z.string().optional(),
+});
+
+interface AttemptParams extends MessageParams {
+  readonly attempt: string;
+}
+
+interface Status {
+  readonly status: number;
+  readonly statusText: string;
+}
+
+/** The contract's `MessageAttemptOut`. */
+interface AttemptOut extends Status {
+  readonly id: string;
+  readonly msgId: string;
+  readonly endpointId: string;
+  readonly url: string;
+  readonly response: string;
+  readonly responseStatusCode: number;
+  readonly responseDurationMs: number;
+  /** 0 for the schedule, 1 for a resend. */
+  readonly triggerType: number;
+  readonly timestamp: string;
+}
+
+/** The contract's `MessageEndpointOut`. */
+interface MessageEndpointOut extends Omit<EndpointOut, "metadata">, Status {
+  readonly nextAttempt: string | null;
+}
+
+export function registerAttempts(instance: FastifyInstance, context: ServerContext): void {
+  const { store, publisher } = context;
+
+  instance.get<{ Params: MessageParams }>("/app/:app/attempt/msg/:message", async (request) => {
+    const { query } = readInput(request, { query: attemptListQuery });
+    const page = await store.read(async (tx) => {
+      const application = await requireApplication(tx, request.params.app);
+      const { id: messageId } = await requireMessage(tx, application, request.params.message);
+      const endpointId =
+        query.endpoint_id === undefined
+          ? undefined
+          : (await requireEndpoint(tx, application, query.endpoint_id)).id;
+      return listAttempts(tx, query, { applicationId: application.id, messageId, endpointId });
+    });
+    return mapPage(page, (attempt) => toOut(attempt, query.with_content));
+  });
+
+  instance.get<{ Params: EndpointParams }>("/app/:app/attempt/endpoint/:endpoint", async (request) => {
+    const { query } = readInput(request, { query: attemptListQuery });
+    const page = await store.read(async (tx) => {
+      const application = await requireApplication(tx, request.params.app);
+      const { id: endpointId } = await requireEndpoint(tx, application, request.params.endpoint);
+      return listAttempts(tx, query, { applicationId: application.id, endpointId });
+    });
+    return mapPage(page, (attempt) => toOut(attempt, query.with_content));
+  });
+
+  instance.get<{ Params: AttemptParams }>("/app/:app/msg/:message/attempt/:attempt", async (request) =>
+    store.read(async (tx) => {
+      const application = await requireApplication(tx, request.params.app);
+      const message = await requireMessage(tx, application, request.params.message);
+      const attempt = await tx.attempts.find(message.id, request.params.attempt);
+      if (attempt === undefined) throw notFound("attempt", request.params.attempt);
+      return toOut(attempt, true);
+    }),
+  );
+
+  instance.get<{ Params: MessageParams }>("/app/:app/msg/:message/endpoint", async (request) => {
+    const { query } = readInput(request, { query: pageQuery });
+    const page = await store.read(async (tx) => {
+      const application = await requireApplication(tx, request.params.app);
+      const message = await requireMessage(tx, application, request.params.message);
+      const deliveries = (await tx.deliveries.listByMessage(message.id)).toSorted((left, right) =>
+        endpointIdOf(left) < endpointIdOf(right) ? -1 : 1,
+      );
+      const page = await paginate(query, endpointIdOf, cutPage(deliveries, endpointIdOf));
+      const destinations: MessageEndpointOut[] = [];
+      for (const delivery of page.data) {
+        const endpoint = await tx.endpoints.find(application.id, delivery.endpointId);
+        // An endpoint that has been deleted since cannot be shown; its attempts still are.
+        if (endpoint !== undefined) destinations.push(toDestination(endpoint, delivery));
+      }
+      return { ...page, data: destinations };
+    });
+    return page;
+  });
+
+  instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/msg", async (request, reply) => {
+    const { query } = readInput(request, { query: statusQuery });
+    const page = await store.read(async (tx): Promise<ListPage<DueDelivery>> => {
+      const application = await requireApplication(tx, request.params.app);
+      const endpoint = await requireEndpoint(tx, application, request.params.endpoint);
+      const state = query.status === undefined ? undefined : stateOf[query.status];
+      if (query.status !== undefined && state === undefined) return emptyPage;
+      const filter = { ...toMessageFilter(query), applicationId: application.id, state };
+      return paginate(
+        { ...query, order: "descending" },
+        ({ message }) => message.id,
+        (range) => tx.deliveries.listByEndpoint(endpoint.id, filter, range),
+      );
+    });
+    const texts = mapPage(page, ({ message, delivery }) =>
+      messageJson(message, query.with_content, {
+        ...toStatus(delivery.state),
+        nextAttempt: nextAttemptOf(delivery),
+      }),
+    );
+    return sendAnswer(reply, { status: 200, body: pageJson(texts) });
+  });
+
+  instance.post<{ Params: MessageParams & EndpointParams }>(
+    "/app/:app/msg/:message/endpoint/:endpoint/resend",
+    async (request, reply) => {
+      const { application, message, endpoint } = await store.read(async (tx) => {
+        const application = await requireApplication(tx, request.params.app);
+        return {
+          application,
+          message: await requireMessage(tx, application, request.params.message),
+          endpoint: await requireEndpoint(tx, application, request.params.endpoint),
+        };
+      });
+      await publisher.resend(application, message.id, endpoint.id);
+      return reply.code(202).send({});
+    },
+  );
+}
+
+const emptyPage: ListPage<never> = { data: [], iterator: null, prevIterator: null, done: true };
+
+async function listAttempts(
+  tx: Tx,
+  query: z.output<typeof attemptListQuery>,
+  of: Pick<AttemptFilter, "applicationId" | "messageId" | "endpointId">,
+): Promise<ListPage<Attempt>> {
+  // An attempt has been made: it is neither pending nor being sent.
+  if (query.status === "1" || query.status === "3") return emptyPage;
+  const filter: AttemptFilter = {
+    ...toMessageFilter(query),
+    ...of,
+    succeeded: query.status === undefined ? undefined : query.status === "0",
+    statusCodeClass: query.status_code_class,
+  };
+  return paginate(
+    { ...query, order: "descending" },
+    (attempt) => attempt.id,
+    (range) => tx.attempts.list(filter, range),
+  );
+}
+
+function toOut(attempt: Attempt, withContent: boolean): AttemptOut {
+  return {
+    id: attempt.id,
+    msgId: attempt.messageId,
+    endpointId: attempt.endpointId,
+    url: attempt.url,
+    response: withContent ? attempt.response : "",
+    responseStatusCode: attempt.responseStatusCode,
+    responseDurationMs: attempt.durationMs,
+    ...toStatus(attempt.succeeded ? "succeeded" : "failed"),
+    triggerType: attempt.trigger === "manual" ? 1 : 0,
+    timestamp: isoTime(attempt.startedAt),
+  };
+}
+
+function toDestination(endpoint: Endpoint, delivery: Delivery): MessageEndpointOut {
+  const { metadata: _, ...out } = toEndpointOut(endpoint);
+  return { ...out, ...toStatus(delivery.state), nextAttempt: nextAttemptOf(delivery) };
+}
+
+function toStatus(state: DeliveryState): Status {
+  return { status: statuses[state], statusText: statusTexts[state] };
+}
+
+function nextAttemptOf(delivery: Delivery): string | null {
+  return delivery.nextAttemptAt === null ? null : isoTime(delivery.nextAttemptAt);
+}
+
+function endpointIdOf(delivery: Delivery): string {
+  return delivery.endpointId;
+}
