@@ -2,6 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+import { withSetupLock } from "./lock.js";
 import { runQuietly } from "./progress.js";
 
 const root = path.resolve(import.meta.dirname, "..");
@@ -14,19 +15,32 @@ export async function buildIfStale() {
   const files = sourceFiles();
   const stamp = files.map(({ name, mtimeMs }) => `${name} ${mtimeMs}`).join("\n");
   if (fs.existsSync(stampFile) && fs.readFileSync(stampFile, "utf8") === stamp) return;
-  fs.rmSync(dist, { recursive: true, force: true });
-  await runQuietly(
-    "Building dist/",
-    path.join(root, "node_modules", ".bin", "node"),
-    [path.join(root, "node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json"],
-    { cwd: root, env: process.env },
-  );
-  // What the compiler does not carry over: the migrations.
-  for (const { name } of files.filter((file) => file.name.endsWith(".sql"))) {
-    fs.mkdirSync(path.dirname(path.join(dist, name)), { recursive: true });
-    fs.copyFileSync(path.join(root, name), path.join(dist, name));
+  const staging = path.join(root, ".engine", `dist-${process.pid}`);
+  try {
+    await runQuietly(
+      "Building dist/",
+      path.join(root, "node_modules", ".bin", "node"),
+      [
+        path.join(root, "node_modules", "typescript", "bin", "tsc"),
+        "-p",
+        "tsconfig.build.json",
+        "--outDir",
+        staging,
+      ],
+      { cwd: root, env: process.env },
+    );
+    // What the compiler does not carry over: the migrations.
+    for (const { name } of files.filter((file) => file.name.endsWith(".sql"))) {
+      fs.mkdirSync(path.dirname(path.join(staging, name)), { recursive: true });
+      fs.copyFileSync(path.join(root, name), path.join(staging, name));
+    }
+    fs.writeFileSync(path.join(staging, ".stamp"), stamp);
+    // Whole or not at all: what is loaded from dist/ never meets half a build.
+    fs.rmSync(dist, { recursive: true, force: true });
+    fs.renameSync(staging, dist);
+  } finally {
+    fs.rmSync(staging, { recursive: true, force: true });
   }
-  fs.writeFileSync(stampFile, stamp);
 }
 
 function sourceFiles() {
@@ -43,7 +57,7 @@ function sourceFiles() {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   try {
-    await buildIfStale();
+    await withSetupLock(buildIfStale);
   } catch (error) {
     process.stderr.write(`${error.message}\n`);
     process.exitCode = 1;

@@ -93,16 +93,30 @@ async function buildFromGo() {
   const staging = path.join(engineDir, `build-${process.pid}`);
   try {
     for (const { module, pkg, title } of programs) {
-      const version = module === "cli" ? ` -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v${pulumiVersion}` : "";
+      const version =
+        module === "cli"
+          ? ` -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v${pulumiVersion}`
+          : "";
       await runQuietly(
         `Building ${title}`,
         "go",
-        ["build", "-trimpath", "-buildvcs=false", `-ldflags=-s -w${version}`, "-o", path.join(staging, path.basename(pkg)), pkg],
+        [
+          "build",
+          "-trimpath",
+          "-buildvcs=false",
+          `-ldflags=-s -w${version}`,
+          "-o",
+          path.join(staging, path.basename(pkg)),
+          pkg,
+        ],
         {
           cwd: path.join(root, "tools", "engine", module),
           env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off" },
         },
-        { remedy: "Check that Go is 1.26 or later and that its module proxy can be reached, then run this again." },
+        {
+          remedy:
+            "Check that Go is 1.26 or later and that its module proxy can be reached, then run this again.",
+        },
       );
     }
     // The dynamic provider's plugin is a script of the SDK; beside the CLI the engine finds it without a warning.

@@ -1,11 +1,24 @@
-// One holder at a time, across processes. Node's built-ins only, any Node >= 20.
+// One set-up of this checkout at a time, across processes. Node's built-ins only, any Node >= 20.
 import fs from "node:fs";
 import path from "node:path";
 
+const engineDir = path.resolve(import.meta.dirname, "..", ".engine");
+
+/** Runs `work` alone among all that change what the checkout is set up with; what an interrupted one left is removed. */
+export function withSetupLock(work) {
+  return withLock(path.join(engineDir, "setup.lock"), async () => {
+    for (const name of fs.readdirSync(engineDir)) {
+      if (/^(build|dist)-\d+$/.test(name))
+        fs.rmSync(path.join(engineDir, name), { recursive: true, force: true });
+    }
+    return work();
+  });
+}
+
 /** Runs `work` while this process alone holds the lock file; waits for another holder, and takes over from a dead one. */
-export async function withLock(file, work) {
+async function withLock(file, work) {
   fs.mkdirSync(path.dirname(file), { recursive: true });
-  for (let told = false; !tryLock(file); ) {
+  for (let told = false; !tryLock(file);) {
     if (!told) process.stderr.write("Waiting for another set-up of this checkout to finish …\n");
     told = true;
     await new Promise((resolve) => setTimeout(resolve, 200));

@@ -13,7 +13,9 @@ function elapsedSince(startedAt) {
 export function startProgress(title) {
   const startedAt = Date.now();
   const show = () => {
-    process.stderr.write(isTerminal ? `\r${title} … ${elapsedSince(startedAt)}` : `${title} … ${elapsedSince(startedAt)}\n`);
+    process.stderr.write(
+      isTerminal ? `\r${title} … ${elapsedSince(startedAt)}` : `${title} … ${elapsedSince(startedAt)}\n`,
+    );
   };
   show();
   const timer = setInterval(show, isTerminal ? 1000 : 20_000);
@@ -42,8 +44,12 @@ export async function runQuietly(title, command, args, options, { mayFail = fals
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   const failure = await new Promise((resolve) => {
-    child.on("error", (error) => resolve(error.code === "ENOENT" ? `'${command}' is not installed` : error.message));
-    child.on("close", (code, signal) => resolve(code === 0 ? null : `'${command}' ended with ${signal ?? code}`));
+    child.on("error", (error) =>
+      resolve(error.code === "ENOENT" ? `'${command}' is not installed` : error.message),
+    );
+    child.on("close", (code, signal) =>
+      resolve(code === 0 ? null : `'${command}' ended with ${signal ?? code}`),
+    );
   });
   process.off("SIGINT", stop);
   process.off("SIGTERM", stop);
@@ -55,7 +61,9 @@ export async function runQuietly(title, command, args, options, { mayFail = fals
   const output = Buffer.concat(chunks).toString("utf8").trim();
   if (mayFail) {
     progress.end("not possible here");
-    const words = output.split("\n").filter((line) => line.startsWith("pulumi: ") || line.includes("npm error"));
+    const words = output
+      .split("\n")
+      .filter((line) => line.startsWith("pulumi: ") || line.includes("npm error"));
     return { ok: false, reason: words.at(-1)?.replace(/^pulumi: /, "") ?? failure };
   }
   progress.end("failed");

@@ -8,7 +8,10 @@ const npmRanThis = process.env.npm_lifecycle_event === "pulumi" && process.cwd()
 try {
   await setup();
   // npm changes to the package's folder; a path given with -C is meant from where the person stands.
-  process.exitCode = await runPulumi(process.argv.slice(2), npmRanThis ? (process.env.INIT_CWD ?? root) : process.cwd());
+  process.exitCode = await runPulumi(
+    process.argv.slice(2),
+    npmRanThis ? (process.env.INIT_CWD ?? root) : process.cwd(),
+  );
 } catch (error) {
   process.stderr.write(`${path.basename(import.meta.filename)}: ${error.message}\n`);
   process.exitCode = 1;

@@ -7,14 +7,14 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { buildIfStale } from "./build.js";
 import { installEngine, isEngineReady, root } from "./engine.js";
-import { withLock } from "./lock.js";
+import { withSetupLock } from "./lock.js";
 import { runQuietly } from "./progress.js";
 
 export async function setup() {
   if (Number(process.versions.node.split(".")[0]) < 20) {
     throw new Error(`Node ${process.versions.node} is too old to set up the checkout: use Node 20 or later.`);
   }
-  await withLock(path.join(root, ".engine", "setup.lock"), async () => {
+  await withSetupLock(async () => {
     await installPackages();
     if (!isEngineReady()) await installEngine((line) => process.stderr.write(`${line}\n`));
     await buildIfStale();
@@ -30,9 +30,15 @@ async function installPackages() {
     .update(`${process.platform} ${process.arch}`)
     .digest("hex");
   if (fs.existsSync(stampFile) && fs.readFileSync(stampFile, "utf8") === stamp) return;
-  await runQuietly("Installing npm's packages", "npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, env: process.env }, {
-    remedy: "Check that npm is 10 or later and that its registry can be reached, then run this again.",
-  });
+  await runQuietly(
+    "Installing npm's packages",
+    "npm",
+    ["ci", "--no-audit", "--no-fund"],
+    { cwd: root, env: process.env },
+    {
+      remedy: "Check that npm is 10 or later and that its registry can be reached, then run this again.",
+    },
+  );
   const node = path.join(root, "node_modules", ".bin", "node");
   if (!fs.existsSync(node)) {
     throw new Error(
