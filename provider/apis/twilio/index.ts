@@ -1,0 +1,11 @@
+import type { ApiDefinition } from "../../resource.ts";
+import { conversationsWebhook } from "./conversations-webhook.ts";
+
+/** Twilio Conversations. */
+export const twilio: ApiDefinition = {
+  name: "twilio",
+  title: "Twilio",
+  description:
+    "Webhooks of [Twilio Conversations](https://www.twilio.com/docs/conversations-classic/conversations-webhooks).",
+  resources: [conversationsWebhook],
+};
