@@ -112,14 +112,13 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     known: Properties,
     managed: Properties | undefined,
     account: Account | undefined,
-  ) {
+  ): Properties {
     const actual = resource.toState(observed, known) as Properties;
     const state: Record<string, unknown> = { ...actual };
     for (const { name, schema, marks } of properties) {
       if (marks.local) state[name] = known[name] ?? z.safeParse(schema, undefined).data;
       else if (marks.unmanaged && managed && isAbsent(managed[name])) state[name] = undefined;
-      else if (!isAbsent(known[name]) && isSame(actual[name], known[name], marks.compare))
-        state[name] = known[name];
+      else if (isSame(actual[name], known[name], marks.compare)) state[name] = known[name] ?? actual[name];
     }
     if (account) state.account = account.identity;
     if (!isAbsent(known.connection)) state.connection = known.connection;
@@ -131,7 +130,7 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     const moved = properties.filter(
       ({ name, marks }) => marks.local === true || (marks.unmanaged === true && isAbsent(inputs[name])),
     );
-    const values = moved.map(({ name }) => [name, inputs[name]]);
+    const values = moved.map(({ name }): [string, unknown] => [name, inputs[name]]);
     const own = { connection: inputs.connection, account: account?.identity };
     return withoutAbsent({ ...state, ...Object.fromEntries(values), ...own });
   }

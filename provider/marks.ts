@@ -35,7 +35,7 @@ export function propertiesOf(object: z.ZodObject | undefined): readonly Property
     name,
     schema,
     marks: marksOf(schema),
-    optional: schema._zod.optin === "optional",
+    optional: schema._zod.optin !== undefined,
   }));
 }
 

@@ -1,0 +1,13 @@
+import type { AnyResource, ApiDefinition } from "../resource.ts";
+import { pave } from "./pave/index.ts";
+
+/** Every API that the provider knows. A new one is its folder and a line here. */
+export const apis: readonly ApiDefinition[] = [pave];
+
+/** The resource kind of a type such as `pave:Callback`. Throws for a type that no API has. */
+export function findResource(type: string): AnyResource {
+  const found = apis.flatMap(({ resources }) => resources).find((resource) => resource.type === type);
+  if (!found)
+    throw new Error(`hookplane has no resource type "${type}"; the state may be of a newer version`);
+  return found;
+}

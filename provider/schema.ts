@@ -1,0 +1,255 @@
+import { z } from "zod";
+import { connectionSettings } from "./config.ts";
+import { marksOf, propertiesOf, secretNames } from "./marks.ts";
+import type { AnyResource, ApiDefinition, ConnectionDefinition } from "./resource.ts";
+
+/** The shape of a value, as both schema.json and the TypeScript classes need it. */
+export type Shape =
+  | { readonly kind: "string" | "number" | "integer" | "boolean" | "any" }
+  | { readonly kind: "choice"; readonly values: readonly string[] }
+  | { readonly kind: "list" | "map"; readonly items: Shape }
+  | { readonly kind: "object"; readonly properties: readonly ShapedProperty[] };
+
+/** A property with all that is generated from it. */
+export interface ShapedProperty {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly description: string;
+  readonly secret: boolean;
+  readonly replaces: boolean;
+  /** A program may leave it out. */
+  readonly optional: boolean;
+  /** It can be absent from the state. */
+  readonly nullable: boolean;
+  readonly defaultValue?: unknown;
+}
+
+/** A resource kind with everything in the form in which it is generated. */
+export interface ShapedResource {
+  readonly type: string;
+  readonly module: string;
+  readonly name: string;
+  readonly description: string;
+  readonly example: string;
+  readonly connection: ConnectionDefinition | undefined;
+  readonly inputs: readonly ShapedProperty[];
+  /** What the state holds besides the inputs and the connection. */
+  readonly outputs: readonly ShapedProperty[];
+  readonly secrets: readonly string[];
+}
+
+const accountProperty: ShapedProperty = {
+  name: "account",
+  shape: { kind: "string" },
+  description: "The account that holds the resource, without credentials.",
+  secret: false,
+  replaces: false,
+  optional: false,
+  nullable: false,
+};
+
+export function shapeResource(resource: AnyResource): ShapedResource {
+  const [module = "", name = ""] = resource.type.split(":");
+  return {
+    type: resource.type,
+    module,
+    name,
+    description: resource.description,
+    example: resource.example,
+    connection: resource.connection,
+    inputs: shapeProperties(resource.inputs),
+    outputs: [...shapeProperties(resource.outputs), ...(resource.connection ? [accountProperty] : [])],
+    secrets: secretNames(resource),
+  };
+}
+
+/** Throws where a property has no description: each is shown in an editor. */
+export function shapeProperties(object: z.ZodObject | undefined): readonly ShapedProperty[] {
+  return propertiesOf(object).map(({ name, schema, marks, optional }) => {
+    if (!marks.description) throw new Error(`The property "${name}" has no description`);
+    return {
+      name,
+      shape: shapeOf(schema),
+      description: marks.description,
+      secret: marks.secret ?? false,
+      replaces: marks.replaces ?? false,
+      optional,
+      nullable: marks.unmanaged ?? z.safeParse(schema, null).success,
+      ...(optional && isDefault(schema) ? { defaultValue: z.safeParse(schema, undefined).data } : {}),
+    };
+  });
+}
+
+function isDefault(schema: z.core.$ZodType): boolean {
+  return z.safeParse(schema, undefined).data !== undefined;
+}
+
+function shapeOf(schema: z.core.$ZodType): Shape {
+  const type = schema as z.core.$ZodTypes;
+  const { def } = type._zod;
+  switch (def.type) {
+    case "string":
+    case "boolean":
+      return { kind: def.type };
+    case "number":
+      return { kind: def.checks?.some(isIntegerCheck) ? "integer" : "number" };
+    case "enum":
+      return { kind: "choice", values: Object.values(def.entries).map(String) };
+    case "literal":
+      return { kind: "choice", values: def.values.map(String) };
+    case "array":
+      return { kind: "list", items: shapeOf(def.element) };
+    case "record":
+      return { kind: "map", items: shapeOf(def.valueType) };
+    case "object":
+      return { kind: "object", properties: shapeProperties(schema as z.ZodObject) };
+    case "pipe":
+      // What follows a transformation says more than what goes into it, unless it is nothing but the transformation.
+      return shapeOf((def.out as z.core.$ZodTypes)._zod.def.type === "transform" ? def.in : def.out);
+    case "optional":
+    case "nullable":
+    case "default":
+    case "prefault":
+    case "readonly":
+      return shapeOf(def.innerType);
+    case "lazy":
+    case "unknown":
+    case "union":
+      return { kind: "any" };
+    default:
+      throw new Error(`A property of zod's type "${def.type}" has no form in a Pulumi schema`);
+  }
+}
+
+function isIntegerCheck(check: z.core.$ZodCheck): boolean {
+  const { def } = check._zod;
+  return "format" in def && typeof def.format === "string" && /int/.test(def.format);
+}
+
+/** The package's schema for Pulumi: `pulumi package get-schema`, the SDKs of other languages, the registry. */
+export function createPackageSchema(apis: readonly ApiDefinition[], version: string): object {
+  const resources = apis.flatMap((api) => api.resources.map(shapeResource));
+  const connections = [...new Set(resources.flatMap(({ connection }) => connection ?? []))];
+  return {
+    name: "hookplane",
+    displayName: "Hookplane",
+    version,
+    description:
+      "Webhooks as code: callbacks and webhook endpoints at PAVE, Twilio, Casey and Svix-compatible services.",
+    keywords: ["pulumi", "category/infrastructure", "kind/native", "webhooks"],
+    license: "Apache-2.0",
+    config: { variables: Object.fromEntries(connections.flatMap(configVariables)) },
+    types: Object.fromEntries(connections.map(connectionType)),
+    provider: {
+      description: "The accounts to use where a resource names none.",
+      inputProperties: Object.fromEntries(connections.flatMap(configVariables)),
+    },
+    resources: Object.fromEntries(
+      resources.map((resource) => [`hookplane:${resource.type}`, resourceSpec(resource)]),
+    ),
+    language: {
+      nodejs: { packageName: "hookplane" },
+      python: { packageName: "hookplane", pyproject: { enabled: true } },
+      go: { generateResourceContainerTypes: true },
+    },
+  };
+}
+
+/** The token of a connection's type: `hookplane:index:PaveConnection`. */
+export function connectionTypeName({ name }: ConnectionDefinition): string {
+  return `${name.charAt(0).toUpperCase()}${name.slice(1)}Connection`;
+}
+
+function connectionType(connection: ConnectionDefinition): [string, object] {
+  const properties = shapeProperties(connection.schema);
+  return [
+    `hookplane:index:${connectionTypeName(connection)}`,
+    {
+      type: "object",
+      description: `${connection.title} account: where it is and how to authenticate.`,
+      properties: Object.fromEntries(properties.map((property) => [property.name, inputSpec(property)])),
+      required: required(properties),
+    },
+  ];
+}
+
+function configVariables(connection: ConnectionDefinition): [string, object][] {
+  return connectionSettings(connection).map(({ field, key, description, variables }) => {
+    const property = connection.schema.shape[field] as z.core.$ZodType | undefined;
+    return [
+      key,
+      {
+        type: "string",
+        description: `${connection.title}: ${description} Environment: ${variables.map((name) => `\`${name}\``).join(" or ")}.`,
+        ...(property && marksOf(property).secret ? { secret: true } : {}),
+      },
+    ];
+  });
+}
+
+function resourceSpec({ connection, inputs, outputs, ...resource }: ShapedResource): object {
+  const own = connection && {
+    connection: {
+      $ref: `#/types/hookplane:index:${connectionTypeName(connection)}`,
+      description: connectionDescription(connection),
+      secret: true,
+    },
+  };
+  return {
+    description: `${resource.description}\n\n## Example\n\n\`\`\`typescript\n${resource.example}\`\`\`\n`,
+    properties: {
+      ...Object.fromEntries([...inputs, ...outputs].map((property) => [property.name, outputSpec(property)])),
+      ...own,
+    },
+    required: [...inputs, ...outputs].filter(({ nullable }) => !nullable).map(({ name }) => name),
+    inputProperties: {
+      ...Object.fromEntries(inputs.map((property) => [property.name, inputSpec(property)])),
+      ...own,
+    },
+    requiredInputs: required(inputs),
+  };
+}
+
+/** The doc comment of the input that every kind with an account has. */
+export function connectionDescription({ title }: ConnectionDefinition): string {
+  return `The ${title} account to use instead of the configured one. Another account replaces the resource; other credentials of the same one do not touch it. Always secret.`;
+}
+
+function required(properties: readonly ShapedProperty[]): string[] {
+  return properties.filter(({ optional }) => !optional).map(({ name }) => name);
+}
+
+function outputSpec({ shape, description, secret }: ShapedProperty): object {
+  return { ...typeSpec(shape), description, ...(secret ? { secret } : {}) };
+}
+
+function inputSpec(property: ShapedProperty): object {
+  const { defaultValue, replaces } = property;
+  return {
+    ...outputSpec(property),
+    ...(isPrimitive(defaultValue) ? { default: defaultValue } : {}),
+    ...(replaces ? { willReplaceOnChanges: true } : {}),
+  };
+}
+
+function isPrimitive(value: unknown): value is string | number | boolean {
+  return ["string", "number", "boolean"].includes(typeof value);
+}
+
+function typeSpec(shape: Shape): object {
+  switch (shape.kind) {
+    case "choice":
+      return { type: "string" };
+    case "any":
+      return { $ref: "pulumi.json#/Any" };
+    case "list":
+      return { type: "array", items: typeSpec(shape.items) };
+    case "map":
+      return { type: "object", additionalProperties: typeSpec(shape.items) };
+    case "object":
+      // Objects of a kind's own would each need a named type; a map says all that an output of them needs.
+      return { type: "object", additionalProperties: { $ref: "pulumi.json#/Any" } };
+    default:
+      return { type: shape.kind };
+  }
+}
