@@ -63,6 +63,7 @@ export class StartError extends Error {
 const exitCodeOf = {
   settings_invalid: 2,
   port_taken: 3,
+  address_unusable: 3,
   data_folder_in_use: 4,
   data_folder_unusable: 4,
   database_unusable: 4,

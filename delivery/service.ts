@@ -1,22 +1,165 @@
+import type { AddressInfo } from "node:net";
+import { isIP } from "node:net";
+import { createServer, type ServedAccount } from "./api/server.ts";
 import type { Config } from "./config.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Application } from "./core/application.ts";
+import type { Dialect } from "./core/dialect.ts";
+import { newId } from "./core/ids.ts";
+import { loadCredentials, type Credentials } from "./credentials.ts";
+import type { VendorAccount } from "./dialects/account.ts";
+import { accounts, svixDialect } from "./dialects/index.ts";
+import { StartError } from "./errors.ts";
 import type { Logger } from "./log.ts";
+import { openDataFolder } from "./store/dataFolder.ts";
+import { openSqliteStore } from "./store/sqliteStore.ts";
+import type { Store } from "./store/store.ts";
+import { version } from "./version.ts";
+import { Dispatcher } from "./worker/dispatch.ts";
+import { createSender } from "./worker/send.ts";
 
 /** A service that listens. */
 export interface Service {
-  /** Its address, such as `http://127.0.0.1:8420`: what deliveries, links and clients use. */
+  /** The address it listens on, such as `http://127.0.0.1:8420`. */
   readonly url: string;
   /** What the credentials file says, for clients in the same process. */
   readonly credentials: Credentials;
-  /** Takes no more requests, lets deliveries in flight end (at most `stopTimeoutMs`), and lets go of the data folder. */
+  /** Takes no more events, lets deliveries under way end (at most `stopTimeoutMs`), and lets go of the data folder. */
   close(): Promise<void>;
 }
 
 /**
  * Starts the service: it listens and its store works when this resolves.
  *
- * For a test: `openService({ ...defaultConfig(), port: 0, dataDir, inbox: true, allowSubnets: ["127.0.0.0/8"] }, createLogger("silent"))`.
+ * In a test: `openService({ ...defaultConfig(), port: 0, dataDir, allowSubnets: ["127.0.0.0/8"] }, createLogger("silent"))`.
  *
- * @throws StartError naming what stands in the way and what to do
+ * @throws StartError saying what stands in the way and what to do
  */
-export declare function openService(config: Config, logger: Logger): Promise<Service>;
+export async function openService(config: Config, logger: Logger): Promise<Service> {
+  // What was opened is closed in the reverse order, also when a later step fails.
+  await using opened = new AsyncDisposableStack();
+  const folder = openDataFolder(config.dataDir);
+  opened.defer(() => {
+    folder.close();
+  });
+  const store = await openSqliteStore(config.dataDir);
+  opened.defer(() => store.close());
+  const credentials = loadCredentials(config, accounts);
+
+  const now = Date.now;
+  const dialects = new Map<string, Dialect>([[svixDialect.name, svixDialect]]);
+  for (const account of accounts) {
+    dialects.set(account.name, account.createDialect(credentials[account.name]));
+  }
+  const dialectOf = (application: Application): Dialect => {
+    const dialect = dialects.get(application.dialect);
+    if (dialect) return dialect;
+    throw new Error(`This version has no dialect "${application.dialect}", which "${application.id}" needs`);
+  };
+
+  const sender = createSender({
+    allowSubnets: config.allowSubnets,
+    userAgent: `Hookplane/${version}`,
+    now,
+  });
+  const dispatcher = new Dispatcher({ store, sender, dialectOf, logger, now, random: Math.random });
+  let url = "";
+  const publicUrl = (): string => config.publicUrl ?? url;
+  const served: ServedAccount[] = [];
+  for (const account of accounts) {
+    const application = await ensureApplication(store, account, now());
+    served.push({
+      account,
+      dialect: dialectOf(application),
+      context: {
+        application,
+        credentials: credentials[account.name],
+        store,
+        publisher: dispatcher,
+        publicUrl,
+        now,
+      },
+    });
+  }
+  const server = createServer({
+    store,
+    publisher: dispatcher,
+    accounts: served,
+    dialectOf,
+    adminToken: credentials.admin.token,
+    inbox: config.inbox,
+    limits: { maxBodyBytes: config.maxBodyBytes },
+    logger,
+    now,
+    publicUrl,
+    version,
+  });
+  opened.defer(async () => {
+    // Clients that never finish their request are cut off.
+    const timer = setTimeout(() => {
+      server.server.closeAllConnections();
+    }, config.stopTimeoutMs);
+    await server.close();
+    clearTimeout(timer);
+  });
+  url = await listen(server, config);
+  // First of all when closing: the server still answers then, so that deliveries to the inbox arrive.
+  opened.defer(() => dispatcher.stop(config.stopTimeoutMs));
+  await dispatcher.start();
+
+  const open = opened.move();
+  return { url, credentials, close: () => open.disposeAsync() };
+}
+
+/** The application of a vendor account, made at the first start. */
+async function ensureApplication(store: Store, account: VendorAccount, now: number): Promise<Application> {
+  return await store.write(async (tx) => {
+    const known = await tx.applications.find(account.name);
+    if (known?.dialect === account.name) return known;
+    if (known) {
+      throw new StartError(
+        "database_unusable",
+        `The application "${known.id}" has the uid "${account.name}", which is ${account.title}'s: ` +
+          "start the version of Hookplane that made it, and give it another uid.",
+      );
+    }
+    const application: Application = {
+      id: newId("app", now),
+      uid: account.name,
+      name: account.title,
+      dialect: account.name,
+      throttleRate: null,
+      metadata: {},
+      createdAt: now,
+      updatedAt: now,
+    };
+    await tx.applications.insert(application);
+    return application;
+  });
+}
+
+/** Listens, and answers the address for clients on this machine. */
+async function listen(server: ReturnType<typeof createServer>, { host, port }: Config): Promise<string> {
+  try {
+    await server.listen({ host, port });
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+    if (code === "EADDRINUSE") {
+      throw new StartError(
+        "port_taken",
+        `The port ${port} of "${host}" is taken: stop what listens there, or choose another with --port (0 takes a free one).`,
+        { cause },
+      );
+    }
+    if (code === "EADDRNOTAVAIL" || code === "EACCES" || code === "ENOTFOUND" || code === "EAI_AGAIN") {
+      throw new StartError(
+        "address_unusable",
+        `Port ${port} of "${host}" cannot be listened on (${code}): choose others with --host and --port.`,
+        { cause },
+      );
+    }
+    throw cause;
+  }
+  const { port: taken } = server.server.address() as AddressInfo;
+  const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  return `http://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${taken}`;
+}

@@ -1,0 +1,42 @@
+import { Command } from "commander";
+import { settings, type Flags, type Setting } from "../delivery/config.ts";
+import { version } from "../delivery/version.ts";
+
+const program = new Command("hookplane")
+  .description("Webhooks as code: the service that delivers them.")
+  .version(version, "-v, --version", "print the version")
+  .showHelpAfterError("(hookplane --help shows what there is)")
+  .showSuggestionAfterError();
+
+const serve = program
+  .command("serve")
+  .description("Run the delivery service until SIGTERM or Ctrl-C.")
+  .action(async (flags: Flags) => {
+    // Loaded only now, so that --help and --version answer at once.
+    const { runService } = await import("../delivery/main.ts");
+    await runService(flags);
+  });
+for (const { flag, variable, description, defaultText } of Object.values<Setting>(settings)) {
+  const standard = defaultText === "" ? "" : `default: ${defaultText}; `;
+  serve.option(flag, `${description} (${standard}${variable})`);
+}
+serve.addHelpText(
+  "after",
+  `
+Examples:
+  hookplane serve                                       on http://127.0.0.1:8420, data in .hookplane
+  hookplane serve --port 0 --inbox --allow-subnet 127.0.0.0/8
+                                                        to try it out: deliveries to this machine are let through
+  HOOKPLANE_DATA_DIR=/var/lib/hookplane hookplane serve --host 0.0.0.0 --public-url https://hooks.example.com
+
+When it is ready it prints {"event":"ready","url":…} on standard output; the log goes to standard error. The first start
+writes the credentials to <data-dir>/credentials.json; variables such as HOOKPLANE_ADMIN_TOKEN win over them.
+
+Exit codes: 0 stopped, 1 unexpected failure, 2 wrong settings, 3 address or port cannot be had,
+4 data folder in use or unusable, 5 credentials unusable. The last line on standard error says why.`,
+);
+
+// Wrong usage has the exit code of wrong settings.
+program.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+serve.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+await program.parseAsync();
