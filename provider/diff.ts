@@ -49,6 +49,9 @@ export function diffInputs(
         property.marks.compare,
       ),
     }));
+  for (const name of resource.demandsReplacement?.(state, inputs) ?? []) {
+    differing.push({ name, replaces: true, paths: [{ path: [name], kind: "update" }] });
+  }
   const connection = connectionChange(resource, state, inputs, settings);
   if (connection) differing.push(connection);
 

@@ -120,6 +120,12 @@ export interface ResourceDefinition<
    */
   deleteBeforeReplace?(state: Partial<Inputs & Outputs>, inputs: Partial<Inputs>): boolean;
 
+  /**
+   * The inputs that ask for a new object because of what the state says: a fault that nothing but a replacement repairs,
+   * where the program wants that. Default: none.
+   */
+  demandsReplacement?(state: Partial<Inputs & Outputs>, inputs: Partial<Inputs>): readonly string[];
+
   /** The object as it is now, or undefined where it is gone (404). `state` is what was known of it; empty on import. */
   observe(
     context: Context<Connection>,

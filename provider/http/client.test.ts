@@ -235,6 +235,17 @@ describe("request()", () => {
   });
 });
 
+describe("toVendorTime()", () => {
+  test("follows the vendor's clock once an answer told it", async () => {
+    const api = client();
+    expect(api.toVendorTime(1000)).toBe(1000);
+    const date = new Date(Date.now() + 3_600_000).toUTCString();
+    vendor.misbehave({ status: 200, headers: { date }, json: { id: 1 } });
+    await api.request({ method: "GET", path: "/things", retry: "safe", answer });
+    expect(Math.abs(api.toVendorTime(Date.now()) - Date.parse(date))).toBeLessThan(1000);
+  });
+});
+
 describe("request() of a create", () => {
   test.each<[string, Misbehavior, "unknown" | "rejected"]>([
     ["500", { status: 500 }, "unknown"],

@@ -89,6 +89,11 @@ export interface HttpApi {
   request<T>(request: HttpRequest & { readonly answer: z.ZodType<T> }): Promise<T>;
   /** The same where the answer's content does not matter. */
   request(request: HttpRequest): Promise<void>;
+  /**
+   * A moment of this machine's clock (milliseconds since the epoch) by the vendor's clock, as the Date header of its last
+   * answer tells it, to about a second. The moment itself before any answer.
+   */
+  toVendorTime(ms: number): number;
 }
 
 export interface HttpClient {
@@ -149,6 +154,7 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
   async function request<T>(
     api: HttpApiOptions,
     asked: HttpRequest & { readonly answer?: z.ZodType<T> },
+    onDate: (date: number) => void,
   ): Promise<T | undefined> {
     const { origin, pathname } = new URL(api.url);
     const path = pathname.replace(/\/+$/, "") + asked.path;
@@ -173,6 +179,10 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
           signal,
         },
       );
+      if ("date" in exchanged) {
+        const date = Date.parse(exchanged.date ?? "");
+        if (!Number.isNaN(date)) onDate(date);
+      }
       const read = readAnswer(api, exchanged, asked.answer, clock.now());
       if ("value" in read) return read.value;
 
@@ -214,7 +224,14 @@ export function createHttpClient(options: HttpClientOptions = {}): HttpClient {
       if (protocol !== "http:" && protocol !== "https:") {
         throw new TypeError(`The url of ${api.title} must start with http:// or https://.`);
       }
-      return { request: (asked: HttpRequest) => request(api, asked) } as HttpApi;
+      let offsetMs = 0;
+      const onDate = (date: number): void => {
+        offsetMs = date - clock.now();
+      };
+      return {
+        request: (asked: HttpRequest) => request(api, asked, onDate),
+        toVendorTime: (ms) => ms + offsetMs,
+      } as HttpApi;
     },
   };
 }
@@ -339,6 +356,7 @@ type Exchanged =
       readonly status: number;
       readonly contentType: string | null;
       readonly retryAfter: string | null;
+      readonly date: string | null;
       readonly body: string;
     }
   | {
@@ -362,6 +380,7 @@ function exchange(options: Dispatcher.DispatchOptions, limits: ExchangeLimits): 
     let status: number | null = null;
     let contentType: string | null = null;
     let retryAfter: string | null = null;
+    let date: string | null = null;
     let bytes = 0;
     const chunks: Buffer[] = [];
 
@@ -392,6 +411,7 @@ function exchange(options: Dispatcher.DispatchOptions, limits: ExchangeLimits): 
         status = statusCode;
         contentType = first(headers["content-type"]);
         retryAfter = first(headers["retry-after"]);
+        date = first(headers.date);
       },
       onResponseData(receiving, chunk) {
         bytes += chunk.length;
@@ -404,7 +424,7 @@ function exchange(options: Dispatcher.DispatchOptions, limits: ExchangeLimits): 
       },
       onResponseEnd() {
         if (status === null) fail("the connection ended without an answer");
-        else end({ status, contentType, retryAfter, body: Buffer.concat(chunks).toString("utf8") });
+        else end({ status, contentType, retryAfter, date, body: Buffer.concat(chunks).toString("utf8") });
       },
       onResponseError(_controller, error) {
         fail(reasonOf(error));

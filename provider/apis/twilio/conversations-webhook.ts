@@ -1,10 +1,10 @@
 import { z } from "zod";
-import { HookplaneError } from "../../errors.ts";
+import { HookplaneError, PartlyDoneError } from "../../errors.ts";
 import { distinctList, httpMethod, knownName } from "../../fields.ts";
 import { HttpError } from "../../http/client.ts";
 import { isSameUrl } from "../../http/same-url.ts";
 import { isSame } from "../../normal.ts";
-import { defineResource, type Context } from "../../resource.ts";
+import { defineResource, type Context, type Created } from "../../resource.ts";
 import {
   createTwilioClient,
   twilioConnection,
@@ -138,6 +138,8 @@ new hookplane.twilio.ConversationsWebhook("conversations", {
   inputs,
   outputs,
   connection: twilioConnection,
+  // The new one would remember the old one's values as those from before, and the old one's delete would undo them.
+  deleteBeforeReplace: () => true,
 
   async observe(context, id): Promise<Observed | undefined> {
     if (id !== context.connection.accountSid) {
@@ -155,16 +157,21 @@ new hookplane.twilio.ConversationsWebhook("conversations", {
     }
   },
 
-  async create(context, inputs) {
+  async create(context, inputs): Promise<Created<Observed>> {
     const current = await fetchOwn(context);
     const managed = fields.filter((field) => inputs[field] !== undefined);
     const differing = managed.filter((field) => !isSame(current[field], inputs[field], "set"));
-    const configuration =
-      differing.length === 0 ? current : await client(context).updateConfiguration(pick(inputs, differing));
-    return {
-      id: context.connection.accountSid,
-      observed: { configuration, prior: pick(current, managed) },
-    };
+    const id = context.connection.accountSid;
+    const prior = pick(current, managed);
+    if (differing.length === 0) return { id, observed: { configuration: current, prior } };
+    try {
+      const configuration = await client(context).updateConfiguration(pick(inputs, differing));
+      return { id, observed: { configuration, prior } };
+    } catch (error) {
+      // It may have happened: what was there before must not be forgotten, or the next try would take our own for it.
+      if (!(error instanceof HttpError) || error.outcome !== "unknown") throw error;
+      throw new PartlyDoneError(id, { configuration: current, prior }, error);
+    }
   },
 
   async update(context, _id, inputs, { changed, state }): Promise<Observed> {

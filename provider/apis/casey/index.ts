@@ -1,0 +1,12 @@
+import type { ApiDefinition } from "../../resource.ts";
+import { webhookEndpoint } from "./webhook-endpoint.ts";
+
+export { sendTestEvent } from "./client.ts";
+
+/** Casey, the platform for conversational agents. */
+export const casey: ApiDefinition = {
+  name: "casey",
+  title: "Casey",
+  description: "Webhook endpoints of [Casey](https://developers.tellcasey.com), conversational agents.",
+  resources: [webhookEndpoint],
+};
