@@ -75,7 +75,8 @@ export function verifySignedRequest(
   now: number,
 ): Verification {
   // Svix's libraries prefer their own family, and so receivers check that one.
-  const family = request.headers["svix-id"] === undefined ? "webhook" : "svix";
+  const hasSvix = Object.keys(request.headers).some((name) => /^svix-(?:id|timestamp|signature)$/.test(name));
+  const family = hasSvix ? "svix" : "webhook";
   const id = request.headers[`${family}-id`] ?? "";
   const timestamp = request.headers[`${family}-timestamp`] ?? "";
   const signature = request.headers[`${family}-signature`] ?? "";
