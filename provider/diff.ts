@@ -58,12 +58,12 @@ export function diffInputs(
   const changes = differing.flatMap(({ replaces, paths }) =>
     paths.map(({ path, kind }): [string, PropertyChange] => [formatPath(path), { kind, replaces }]),
   );
-  const replaces = differing.filter((change) => change.replaces).map(({ name }) => name);
+  const replaces = new Set(differing.filter((change) => change.replaces).map(({ name }) => name));
   return {
-    action: replaces.length > 0 ? "replace" : differing.length > 0 ? "update" : "none",
+    action: replaces.size > 0 ? "replace" : differing.length > 0 ? "update" : "none",
     changes: Object.fromEntries(changes),
-    properties: differing.map(({ name }) => name),
-    replaces,
+    properties: [...new Set(differing.map(({ name }) => name))],
+    replaces: [...replaces],
     deleteBeforeReplace: !connection?.replaces && (resource.deleteBeforeReplace?.(state, inputs) ?? false),
   };
 }

@@ -63,14 +63,13 @@ export function shapeResource(resource: AnyResource): ShapedResource {
   };
 }
 
-/** Throws where a property has no description: each is shown in an editor. */
+/** The properties of an object schema, with empty descriptions where it has none. */
 export function shapeProperties(object: z.ZodObject | undefined): readonly ShapedProperty[] {
   return propertiesOf(object).map(({ name, schema, marks, optional }) => {
-    if (!marks.description) throw new Error(`The property "${name}" has no description`);
     return {
       name,
       shape: shapeOf(schema),
-      description: marks.description,
+      description: marks.description ?? "",
       secret: marks.secret ?? false,
       replaces: marks.replaces ?? false,
       optional,

@@ -32,7 +32,7 @@ export interface PaveConnectionArgs {
   /**
    * Base of the PAVE API, with its version. Default: PAVE's own.
    */
-  readonly url: pulumi.Input<string>;
+  readonly url?: pulumi.Input<string>;
   /**
    * Name of the primary account: of an enterprise the enterprise account's, not a branch's, nor a
    * dashboard user's.
@@ -46,4 +46,84 @@ export interface PaveConnectionArgs {
    * The API key's secret. Never sent: it signs each request.
    */
   readonly apiSecret: pulumi.Input<string>;
+}
+
+/**
+ * The Twilio account of a resource: where it is and how to authenticate.
+ */
+export interface TwilioConnection {
+  /**
+   * Base address of the Conversations API.
+   */
+  readonly url: string;
+  /**
+   * The account's SID, `AC…`.
+   */
+  readonly accountSid: string;
+  /**
+   * The account's auth token.
+   */
+  readonly authToken?: string;
+  /**
+   * SID of an API key, `SK…`, that is used instead of the auth token.
+   */
+  readonly apiKeySid?: string;
+  /**
+   * The API key's secret.
+   */
+  readonly apiKeySecret?: string;
+}
+
+/**
+ * What a program gives for a {@link TwilioConnection}.
+ */
+export interface TwilioConnectionArgs {
+  /**
+   * Base address of the Conversations API.
+   */
+  readonly url?: pulumi.Input<string>;
+  /**
+   * The account's SID, `AC…`.
+   */
+  readonly accountSid: pulumi.Input<string>;
+  /**
+   * The account's auth token.
+   */
+  readonly authToken?: pulumi.Input<string>;
+  /**
+   * SID of an API key, `SK…`, that is used instead of the auth token.
+   */
+  readonly apiKeySid?: pulumi.Input<string>;
+  /**
+   * The API key's secret.
+   */
+  readonly apiKeySecret?: pulumi.Input<string>;
+}
+
+/**
+ * The Casey account of a resource: where it is and how to authenticate.
+ */
+export interface CaseyConnection {
+  /**
+   * Base address of the backend API.
+   */
+  readonly url: string;
+  /**
+   * An API key, `sk_live_…` or `sk_test_…`.
+   */
+  readonly apiKey: string;
+}
+
+/**
+ * What a program gives for a {@link CaseyConnection}.
+ */
+export interface CaseyConnectionArgs {
+  /**
+   * Base address of the backend API.
+   */
+  readonly url?: pulumi.Input<string>;
+  /**
+   * An API key, `sk_live_…` or `sk_test_…`.
+   */
+  readonly apiKey: pulumi.Input<string>;
 }

@@ -2,4 +2,8 @@
 
 export type * from "./connections.ts";
 
+export * as casey from "./casey.ts";
+
 export * as pave from "./pave.ts";
+
+export * as twilio from "./twilio.ts";

@@ -31,16 +31,16 @@ export interface CallbackArgs {
   /**
    * `POST` (the default) or `GET`, in any case.
    */
-  readonly method: pulumi.Input<"GET" | "POST">;
+  readonly method?: pulumi.Input<"GET" | "POST">;
   /**
    * Headers that PAVE adds to the request, such as `Authorization`: PAVE signs nothing, so this is
-   * what tells its requests from others'. Always secret.
+   * what tells its requests from others'. Always secret. Default: `{}`.
    */
-  readonly headers: pulumi.Input<{ [key: string]: pulumi.Input<string> }>;
+  readonly headers?: pulumi.Input<{ [key: string]: pulumi.Input<string> }>;
   /**
-   * Attributes that PAVE merges into the event's own, at the top level.
+   * Attributes that PAVE merges into the event's own, at the top level. Default: `{}`.
    */
-  readonly payload: pulumi.Input<{ [key: string]: unknown }>;
+  readonly payload?: pulumi.Input<{ [key: string]: unknown }>;
   /**
    * The PAVE account to use instead of the configured one. Another account replaces the resource;
    * other credentials of the same one do not touch it. Always secret.
