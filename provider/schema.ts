@@ -195,7 +195,7 @@ function resourceSpec({ connection, inputs, outputs, ...resource }: ShapedResour
     },
   };
   return {
-    description: `${resource.description}\n\n## Example\n\n\`\`\`typescript\n${resource.example}\`\`\`\n`,
+    description: `${resource.description}\n\n## Example\n\n\`\`\`typescript\n${resource.example.trim()}\n\`\`\`\n`,
     properties: {
       ...Object.fromEntries([...inputs, ...outputs].map((property) => [property.name, outputSpec(property)])),
       ...own,

@@ -69,7 +69,8 @@ function importsOf(members: readonly ShapedResource[]): string {
 }
 
 function classText({ connection, inputs, outputs, ...resource }: ShapedResource): string {
-  const { name, type, description, example, secrets } = resource;
+  const { name, type, description, secrets } = resource;
+  const example = `\`\`\`typescript\n${resource.example.trim()}\n\`\`\``;
   const connectionType = connection && connectionTypeName(connection);
   const connectionDoc = connection ? comment(connectionDescription(connection)) : "";
   const properties = [...inputs, ...outputs.filter((output) => output.name !== "account")];
@@ -112,7 +113,7 @@ export interface ${name}Args {
 ${args.join("\n")}
 }
 
-${comment(`${description}\n\n@example\n\`\`\`typescript\n${example}\`\`\``)}
+${comment(`${description}\n\n@example\n${example}`)}
 export class ${name} extends DeclaredResource {
 ${fields.join("\n")}
 
@@ -125,7 +126,7 @@ ${comment(
     (connection ? " `connection` names the account where it is not the configured one." : ""),
 )}
 static get(name: string, id: pulumi.Input<pulumi.ID>, ${getArgs} options?: pulumi.CustomResourceOptions): ${name} {
-  return new ${name}(name, ${connectionType ? "args" : "{}"} as ${name}Args, { ...options, id });
+  return new ${name}(name, ${connectionType ? "args" : "{}"}${optionalArgs ? "" : ` as ${name}Args`}, { ...options, id });
 }
 }
 `;
@@ -203,16 +204,24 @@ function plainType(shape: Shape): string {
   }
 }
 
-/** A doc comment; prose is wrapped, code is left as it is. */
+/** A doc comment: the lines of a paragraph are set anew, code and lists are left as they are. */
 function comment(text: string): string {
+  const lines: string[] = [];
+  let paragraph: string[] = [];
+  const endParagraph = (): void => {
+    if (paragraph.length > 0) lines.push(...wrap(paragraph.join(" ")));
+    paragraph = [];
+  };
   let inCode = false;
-  const lines = text
-    .trim()
-    .split("\n")
-    .flatMap((line) => {
-      if (line.startsWith("```")) inCode = !inCode;
-      return inCode || line.startsWith("```") ? [line] : wrap(line);
-    });
+  for (const line of text.trim().split("\n")) {
+    const isFence = line.startsWith("```");
+    if (isFence) inCode = !inCode;
+    if (inCode || isFence || line === "" || /^[-*|] /.test(line)) {
+      endParagraph();
+      lines.push(line);
+    } else paragraph.push(line);
+  }
+  endParagraph();
   return ["/**", ...lines.map((line) => ` * ${line.replaceAll("*/", "*\\/")}`.trimEnd()), " */"].join("\n");
 }
 

@@ -57,13 +57,11 @@ export interface WebhookEndpointArgs {
  * delivers its events, signed.
  *
  * Casey has no route that changes an endpoint, so each changed input replaces it: the new one is
- * made before the old one is
- * deleted, both get the events for that moment, and **the secret changes**. A receiver should
- * accept both secrets meanwhile.
+ * made before the old one is deleted, both get the events for that moment, and **the secret
+ * changes**. A receiver should accept both secrets meanwhile.
  *
  * Someone may disable an endpoint at Casey. That shows as drift of `enabled` and as a warning; only
- * a replacement repairs
- * it: `pulumi up --replace <urn>`, or by itself with `replaceWhenDisabled`.
+ * a replacement repairs it: `pulumi up --replace <urn>`, or by itself with `replaceWhenDisabled`.
  *
  * Import id: the endpoint's id at Casey. Importing neither replaces the endpoint nor changes its
  * secret.

@@ -89,15 +89,12 @@ export interface ConversationsWebhookArgs {
  * Conversations](https://www.twilio.com/docs/conversations-classic/api/webhook-configuration-resource).
  *
  * Each account has exactly one, and it always exists: creating the resource takes it over and
- * remembers the values from
- * before, deleting it puts them back (see `onDelete`). An input that is left out is not managed: it
- * keeps what it has, is
- * never compared, and a delete does not touch it. Declare one such resource per account; two would
- * undo each other's work.
+ * remembers the values from before, deleting it puts them back (see `onDelete`). An input that is
+ * left out is not managed: it keeps what it has, is never compared, and a delete does not touch it.
+ * Declare one such resource per account; two would undo each other's work.
  *
  * Import id: the account's SID, `AC…`. An import knows no values from before, so deleting it later
- * leaves all as it is
- * unless `onDelete` is `clear`.
+ * leaves all as it is unless `onDelete` is `clear`.
  *
  * @example
  * ```typescript
@@ -108,7 +105,8 @@ export interface ConversationsWebhookArgs {
  *   filters: ["onMessageAdd", "onMessageAdded"],
  *   preWebhookUrl: "https://example.com/twilio/pre",
  *   postWebhookUrl: "https://example.com/twilio/post",
- * });```
+ * });
+ * ```
  */
 export class ConversationsWebhook extends DeclaredResource {
   /**
@@ -203,6 +201,6 @@ export class ConversationsWebhook extends DeclaredResource {
     args: Pick<ConversationsWebhookArgs, "connection"> = {},
     options?: pulumi.CustomResourceOptions,
   ): ConversationsWebhook {
-    return new ConversationsWebhook(name, args as ConversationsWebhookArgs, { ...options, id });
+    return new ConversationsWebhook(name, args, { ...options, id });
   }
 }
