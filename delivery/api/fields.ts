@@ -17,6 +17,12 @@ export function nameField(what: string, maxLength: number): z.ZodString {
 
 export const eventTypeName = nameField("event type", 256);
 
+/** Event types as vendors write them, colons and all; which ones there are is the dialect's to say. */
+export const vendorEventType = z
+  .string()
+  .min(1, "The event type must not be empty.")
+  .max(256, "The event type must have at most 256 characters.");
+
 export const channelName = nameField("channel", 128);
 
 /** A list without duplicates; `null` says the same as leaving it out. */
@@ -43,7 +49,6 @@ export const metadata = z
 
 export const endpointUrl = z
   .string()
-  .min(1, "The URL must not be empty.")
   .max(65_536, "The URL must have at most 65536 characters.")
   .refine(
     (url) => /^https?:\/\/[^\s]+$/i.test(url) && isDeliverableUrl(url),
@@ -67,7 +72,7 @@ export const queryTime = z.iso
 export const queryEventTypes = z
   .union([z.string(), z.array(z.string())])
   .transform((value) => [value].flat().flatMap((item) => item.split(",")))
-  .pipe(z.array(eventTypeName));
+  .pipe(z.array(vendorEventType));
 
 /** A member that is known elsewhere and not here: better refused than silently without effect. */
 export function refused(remedy: string): z.ZodType<undefined> {

@@ -3,8 +3,9 @@ import { z } from "zod";
 import type { BlockingDialect, Dialect } from "../core/dialect.ts";
 import { ServiceError } from "../errors.ts";
 import { requireApplication, type ApplicationParams } from "./application-access.ts";
+import { vendorEventType } from "./fields.ts";
 import { readInput } from "./input.ts";
-import { toEvent, vendorEventType } from "./messages.ts";
+import { toEvent } from "./messages.ts";
 import type { ServerContext } from "./server.ts";
 
 const hookIn = z.object({

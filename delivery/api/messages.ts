@@ -17,6 +17,7 @@ import {
   queryTime,
   refused,
   uniqueList,
+  vendorEventType,
 } from "./fields.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { bodyFault, bodyText, readInput } from "./input.ts";
@@ -26,12 +27,6 @@ import type { ServerContext } from "./server.ts";
 import { uidField, type UidKind } from "./uid.ts";
 
 const kind: UidKind = { title: "message", idPrefix: "msg_" };
-
-/** Event types as vendors write them, colons and all; which ones there are is the dialect's to say. */
-export const vendorEventType = z
-  .string()
-  .min(1, "The event type must not be empty.")
-  .max(256, "The event type must have at most 256 characters.");
 
 const payload = z.record(z.string(), z.unknown(), "The payload must be a JSON object.");
 

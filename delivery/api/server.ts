@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import fastify, {
+  LogController,
   type FastifyBaseLogger,
   type FastifyInstance,
   type FastifyReply,
@@ -72,7 +73,7 @@ export function createServer(context: ServerContext): FastifyInstance {
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength },
     loggerInstance,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     requestIdHeader: false,
     genReqId: () => randomUUID(),
     // A request that Fastify turns down before a route is found.

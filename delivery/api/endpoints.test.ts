@@ -1,0 +1,358 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Webhook } from "svix";
+import { rotate } from "./endpoints.ts";
+import { refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
+
+const url = "https://example.com/hook";
+
+let service: TestService;
+beforeAll(async () => {
+  service = await startService();
+  await service.svix.application.create({ name: "a", uid: "a" });
+});
+afterAll(() => service[Symbol.asyncDispose]());
+
+describe("create", () => {
+  test("answers 201 with what was made, without the secret and the headers", async () => {
+    const body = {
+      url,
+      uid: "full",
+      description: "All of it",
+      disabled: true,
+      eventTypes: ["user.created"],
+      channels: ["one", "two"],
+      throttleRate: 7,
+      metadata: { team: "core" },
+    };
+    const answer = await service.request("POST", "/api/v1/app/a/endpoint", {
+      ...body,
+      headers: { "X-Team": "core" },
+      secret: null,
+    });
+    expect(answer.status).toBe(201);
+    expect(answer.json).toEqual({
+      ...body,
+      id: expect.stringMatching(/^ep_[0-9a-z]{26}$/),
+      createdAt: expect.any(String),
+      updatedAt: answer.json.createdAt,
+    });
+    expect((await service.request("GET", "/api/v1/app/a/endpoint/full")).json).toEqual(answer.json);
+    expect(await service.svix.endpoint.getHeaders("a", "full")).toEqual({
+      headers: { "X-Team": "core" },
+      sensitive: [],
+    });
+  });
+
+  test("what is left out has its default, and the secret is made", async () => {
+    const endpoint = await service.svix.endpoint.create("a", { url });
+    expect(endpoint).toMatchObject({
+      uid: null,
+      description: "",
+      disabled: false,
+      eventTypes: null,
+      channels: null,
+      throttleRate: null,
+      metadata: {},
+    });
+    const { key } = await service.svix.endpoint.getSecret("a", endpoint.id);
+    expect(key).toMatch(/^whsec_[A-Za-z0-9+/]{32}$/);
+    const other = await service.svix.endpoint.create("a", { url });
+    expect((await service.svix.endpoint.getSecret("a", other.id)).key).not.toBe(key);
+  });
+
+  test.each([
+    ["with its prefix", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"],
+    ["without its prefix", "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"],
+  ])("a secret may be given %s", async (_, secret) => {
+    const { id } = await service.svix.endpoint.create("a", { url, secret });
+    expect((await service.svix.endpoint.getSecret("a", id)).key).toBe(
+      "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+    );
+  });
+
+  test.each([
+    ["no URL", { url: undefined }, "url"],
+    ["an empty URL", { url: "" }, "url"],
+    ["a relative URL", { url: "/hook" }, "url"],
+    ["a URL that is no web address", { url: "ftp://example.com" }, "url"],
+    ["a URL with a line break", { url: "https://example.com/\nb" }, "url"],
+    ["a URL without slashes", { url: "https:example.com" }, "url"],
+    ["a secret of 23 bytes", { secret: Buffer.alloc(23).toString("base64") }, "secret"],
+    ["a secret of 65 bytes", { secret: Buffer.alloc(65).toString("base64") }, "secret"],
+    ["a secret that is not base64", { secret: `whsec_${"*".repeat(40)}` }, "secret"],
+    ["no event type at all", { eventTypes: [] }, "eventTypes"],
+    ["an event type twice", { eventTypes: ["a", "a"] }, "eventTypes"],
+    ["an event type with a space", { eventTypes: ["a b"] }, "eventTypes,0"],
+    ["too many channels", { channels: Array.from({ length: 11 }, (_, index) => `c${index}`) }, "channels"],
+    ["a rate of nothing", { throttleRate: 0 }, "throttleRate"],
+    ["a uid that looks like an id", { uid: "ep_1" }, "uid"],
+    ["a member under its former name", { filterTypes: ["a"] }, "filterTypes"],
+    ["a header name that HTTP forbids", { headers: { "a b": "c" } }, "headers"],
+    ["a header value that HTTP forbids", { headers: { a: "b\r\nc: d" } }, "headers"],
+    ["a header of the signature", { headers: { "Webhook-Signature": "v1,a" } }, "headers"],
+    ["a header that frames the request", { headers: { "content-length": "1" } }, "headers"],
+    ["a header twice", { headers: { "x-a": "1", "X-A": "2" } }, "headers"],
+    ["a header without end", { headers: { a: "b".repeat(5000) } }, "headers"],
+    [
+      "too many headers",
+      { headers: Object.fromEntries(Array.from({ length: 51 }, (_, i) => [`h${i}`, ""])) },
+      "headers",
+    ],
+  ])("%s is answered with 422", async (_, body, loc) => {
+    const answer = await service.request("POST", "/api/v1/app/a/endpoint", { url, ...body });
+    expect(answer.status).toBe(422);
+    expect(answer.json.detail.map((fault: { loc: string[] }) => fault.loc.join())).toEqual([`body,${loc}`]);
+  });
+
+  test("a refused secret or header value is not repeated in the answer", async () => {
+    const answer = await service.request("POST", "/api/v1/app/a/endpoint", {
+      url,
+      secret: "whsec_canary",
+      headers: { authorization: "canary\n" },
+    });
+    expect(answer.status).toBe(422);
+    expect(answer.json.detail).toHaveLength(2);
+    expect(answer.text).not.toContain("canary");
+  });
+
+  test("a uid that is taken is answered with 409, but may be used in another application", async () => {
+    await service.svix.endpoint.create("a", { url, uid: "taken" });
+    expect(await refusalOf(service.svix.endpoint.create("a", { url, uid: "taken" }))).toMatchObject({
+      status: 409,
+      body: { code: "conflict" },
+    });
+    await service.svix.application.create({ name: "b", uid: "b" });
+    await expect(service.svix.endpoint.create("b", { url, uid: "taken" })).resolves.toMatchObject({
+      uid: "taken",
+    });
+  });
+
+  test("an application that is not there is answered with 404", async () => {
+    expect(await refusalOf(service.svix.endpoint.create("missing", { url }))).toEqual({
+      status: 404,
+      body: { code: "not_found", detail: 'There is no application "missing".' },
+    });
+  });
+
+  test("with an idempotency key two tries make one endpoint", async () => {
+    const [first, second] = [
+      await service.svix.endpoint.create("b", { url }, { idempotencyKey: "two-tries" }),
+      await service.svix.endpoint.create("b", { url }, { idempotencyKey: "two-tries" }),
+    ];
+    expect(second).toEqual(first);
+  });
+});
+
+describe("list", () => {
+  test("goes through the application's endpoints page by page", async () => {
+    await service.svix.application.create({ name: "pages", uid: "pages" });
+    for (const uid of ["1", "2", "3"]) await service.svix.endpoint.create("pages", { url, uid });
+    const first = await service.svix.endpoint.list("pages", { limit: 2 });
+    expect(first).toMatchObject({ data: [{ uid: "1" }, { uid: "2" }], done: false });
+    const second = await service.svix.endpoint.list("pages", { limit: 2, iterator: first.iterator });
+    expect(second).toMatchObject({ data: [{ uid: "3" }], done: true });
+    const last = await service.svix.endpoint.list("pages", { limit: 1, order: "descending" });
+    expect(last).toMatchObject({ data: [{ uid: "3" }] });
+  });
+});
+
+describe("change", () => {
+  test("PUT replaces everything but the secret, the headers and a uid that is left out", async () => {
+    const before = await service.svix.endpoint.create("a", {
+      url,
+      uid: "put",
+      description: "Before",
+      eventTypes: ["x"],
+      headers: { "X-Kept": "yes" },
+    });
+    const { key } = await service.svix.endpoint.getSecret("a", "put");
+    const answer = await service.request("PUT", "/api/v1/app/a/endpoint/put", {
+      url: "https://example.com/new",
+    });
+    expect(answer).toMatchObject({
+      status: 200,
+      json: { id: before.id, uid: "put", url: "https://example.com/new", description: "", eventTypes: null },
+    });
+    expect((await service.svix.endpoint.getSecret("a", "put")).key).toBe(key);
+    expect((await service.svix.endpoint.getHeaders("a", "put")).headers).toEqual({ "X-Kept": "yes" });
+  });
+
+  test("PUT makes what is not there yet, under the uid in the path", async () => {
+    expect(await service.request("PUT", "/api/v1/app/a/endpoint/fresh", { url })).toMatchObject({
+      status: 201,
+      json: { uid: "fresh" },
+    });
+    expect((await service.request("PUT", "/api/v1/app/a/endpoint/ep_gone", { url })).status).toBe(404);
+  });
+
+  test("PATCH changes what it names and no more; null means all", async () => {
+    const before = await service.svix.endpoint.create("a", {
+      url,
+      eventTypes: ["x"],
+      channels: ["c"],
+      metadata: { a: "b" },
+    });
+    const after = await service.svix.endpoint.patch("a", before.id, { eventTypes: null, disabled: true });
+    expect(after).toEqual({ ...before, eventTypes: null, disabled: true, updatedAt: after.updatedAt });
+    expect(
+      (await service.request("PATCH", `/api/v1/app/a/endpoint/${before.id}`, { channels: [] })).status,
+    ).toBe(422);
+  });
+
+  test("an endpoint of another application is not there", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    expect((await refusalOf(service.svix.endpoint.patch("b", id, {}))).status).toBe(404);
+    expect((await refusalOf(service.svix.endpoint.getSecret("b", id))).status).toBe(404);
+  });
+
+  test("a deleted endpoint is gone", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    await service.svix.endpoint.delete("a", id);
+    expect((await refusalOf(service.svix.endpoint.get("a", id))).status).toBe(404);
+    expect((await refusalOf(service.svix.endpoint.delete("a", id))).status).toBe(404);
+  });
+});
+
+describe("headers", () => {
+  test("secret ones are named and their values kept to the service", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    await service.svix.endpoint.setHeaders("a", id, {
+      headers: { Authorization: "Bearer canary", "X-Api-Key": "canary", "X-Team": "core" },
+    });
+    const answer = await service.request("GET", `/api/v1/app/a/endpoint/${id}/headers`);
+    expect(answer.json).toEqual({ headers: { "X-Team": "core" }, sensitive: ["Authorization", "X-Api-Key"] });
+  });
+
+  test("PATCH sets and removes by name, whatever its case, and leaves the others", async () => {
+    const { id } = await service.svix.endpoint.create("a", {
+      url,
+      headers: { "X-A": "1", "X-B": "2", "X-C": "3" },
+    });
+    const path = `/api/v1/app/a/endpoint/${id}/headers`;
+    expect((await service.request("PATCH", path, { headers: { "x-a": "new", "x-b": null } })).status).toBe(
+      204,
+    );
+    expect((await service.svix.endpoint.getHeaders("a", id)).headers).toEqual({ "x-a": "new", "X-C": "3" });
+    await service.svix.endpoint.patchHeaders("a", id, { headers: {}, deleteHeaders: ["x-c"] });
+    expect((await service.svix.endpoint.getHeaders("a", id)).headers).toEqual({ "x-a": "new" });
+    expect((await service.request("PATCH", path, { headers: { "svix-id": "1" } })).status).toBe(422);
+  });
+
+  test("PUT without headers is answered with 422", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    expect((await service.request("PUT", `/api/v1/app/a/endpoint/${id}/headers`, {})).status).toBe(422);
+  });
+});
+
+describe("the secret's rotation", () => {
+  test("a delivery within the overlap verifies with the old secret and with the new one", async () => {
+    await using receiver = await startReceiver();
+    await service.svix.application.create({ name: "r", uid: "rotating" });
+    const { id } = await service.svix.endpoint.create("rotating", { url: receiver.url });
+    const before = await service.svix.endpoint.getSecret("rotating", id);
+    await service.svix.endpoint.rotateSecret("rotating", id);
+    const after = await service.svix.endpoint.getSecret("rotating", id);
+    expect(after.key).not.toBe(before.key);
+
+    await service.svix.message.create("rotating", { eventType: "a", payload: { n: 1 } });
+    await expect.poll(() => receiver.requests.length).toBe(1);
+    const [{ headers, body }] = receiver.requests as [(typeof receiver.requests)[0]];
+    for (const { key } of [before, after]) {
+      expect(() => new Webhook(key).verify(body, headers as Record<string, string>)).not.toThrow();
+    }
+  });
+
+  test("without an overlap only the new secret signs", async () => {
+    await using receiver = await startReceiver();
+    await service.svix.application.create({ name: "r", uid: "at-once" });
+    const { id } = await service.svix.endpoint.create("at-once", { url: receiver.url });
+    const before = await service.svix.endpoint.getSecret("at-once", id);
+    const key = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    await service.svix.endpoint.rotateSecret("at-once", id, { key, gracePeriodSeconds: 0 });
+    await service.svix.message.create("at-once", { eventType: "a", payload: {} });
+    await expect.poll(() => receiver.requests.length).toBe(1);
+    const [{ headers, body }] = receiver.requests as [(typeof receiver.requests)[0]];
+    expect(() => new Webhook(before.key).verify(body, headers as Record<string, string>)).toThrow();
+    expect(() => new Webhook(key).verify(body, headers as Record<string, string>)).not.toThrow();
+  });
+
+  test.each([
+    ["a grace period of more than 7 days", { gracePeriodSeconds: 604_801 }, "gracePeriodSeconds"],
+    ["a negative grace period", { gracePeriodSeconds: -1 }, "gracePeriodSeconds"],
+    ["a short key", { key: "whsec_AAAA" }, "key"],
+  ])("%s is answered with 422", async (_, body, member) => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    expect(await service.request("POST", `/api/v1/app/a/endpoint/${id}/secret/rotate`, body)).toMatchObject({
+      status: 422,
+      json: { detail: [{ loc: ["body", member] }] },
+    });
+  });
+
+  test("needs no body", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    expect((await service.request("POST", `/api/v1/app/a/endpoint/${id}/secret/rotate`)).status).toBe(204);
+  });
+});
+
+describe("rotate()", () => {
+  const current = { key: "whsec_1", expiresAt: null };
+
+  test("the old key signs for the overlap, keys before it for what is left of theirs", () => {
+    const secrets = [current, { key: "whsec_0", expiresAt: 500 }, { key: "whsec_gone", expiresAt: 100 }];
+    expect(rotate(secrets, "whsec_2", 100, 1000)).toEqual([
+      { key: "whsec_2", expiresAt: null },
+      { key: "whsec_1", expiresAt: 1100 },
+      { key: "whsec_0", expiresAt: 500 },
+    ]);
+  });
+
+  test("without an overlap the old key is dropped at once", () => {
+    expect(rotate([current], "whsec_2", 100, 0)).toEqual([{ key: "whsec_2", expiresAt: null }]);
+  });
+
+  test("to the key that is current already nothing changes", () => {
+    expect(rotate([current], "whsec_1", 100, 0)).toEqual([current]);
+  });
+
+  test("to a former key it signs once, as the current one", () => {
+    expect(rotate([current, { key: "whsec_0", expiresAt: 500 }], "whsec_0", 100, 50)).toEqual([
+      { key: "whsec_0", expiresAt: null },
+      { key: "whsec_1", expiresAt: 150 },
+    ]);
+  });
+
+  test("more than ten old keys are refused", () => {
+    const old = Array.from({ length: 10 }, (_, index) => ({ key: `whsec_old${index}`, expiresAt: 500 }));
+    expect(() => rotate([current, ...old], "whsec_2", 100, 1000)).toThrow("wait until one expires");
+  });
+});
+
+describe("an endpoint of a vendor account", () => {
+  test("can be read and not changed", async () => {
+    const create = await fetch(`${service.url}/casey/v1/backend/webhooks`, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${(service.service.credentials["casey"] as { apiKey: string }).apiKey}`,
+        "content-type": "application/json",
+      },
+      body: JSON.stringify({ url }),
+    });
+    const { data } = (await create.json()) as { data: { id: string; secret: string } };
+    expect(await service.svix.endpoint.get("casey", data.id)).toMatchObject({ url });
+    expect((await service.svix.endpoint.getSecret("casey", data.id)).key).toBe(data.secret);
+    for (const [method, path, body] of [
+      ["PATCH", "", {}],
+      ["PUT", "", { url }],
+      ["DELETE", "", undefined],
+      ["PUT", "/headers", { headers: {} }],
+      ["PATCH", "/headers", { headers: {} }],
+      ["POST", "/secret/rotate", {}],
+    ] as const) {
+      const answer = await service.request(method, `/api/v1/app/casey/endpoint/${data.id}${path}`, body);
+      expect(answer).toMatchObject({
+        status: 403,
+        json: { detail: expect.stringContaining("/casey/v1/backend") },
+      });
+    }
+  });
+});
