@@ -19,6 +19,7 @@ export async function setup() {
     if (!isEngineReady()) await installEngine((line) => process.stderr.write(`${line}\n`));
     await buildIfStale();
     linkPulumi();
+    linkPackage();
   });
 }
 
@@ -50,15 +51,27 @@ async function installPackages() {
 
 /** Makes `npx pulumi` anywhere in the checkout the engine of this checkout, with its home and backend. */
 function linkPulumi() {
-  const link = path.join(root, "node_modules", ".bin", "pulumi");
-  const target = path.join("..", "..", "scripts", "pulumi.js");
+  link(path.join(".bin", "pulumi"), path.join("..", "..", "scripts", "pulumi.js"));
+}
+
+/**
+ * Makes the checkout the package `hookplane` for programs inside of it. They could import it without this, but Pulumi's
+ * provider process requires it as from a file of no package.
+ */
+function linkPackage() {
+  link("hookplane", "..");
+}
+
+/** @param name in node_modules */
+function link(name, target) {
+  const file = path.join(root, "node_modules", name);
   try {
-    if (fs.readlinkSync(link) === target) return;
+    if (fs.readlinkSync(file) === target) return;
   } catch {
     // Not there yet, or not a link.
   }
-  fs.rmSync(link, { force: true });
-  fs.symlinkSync(target, link);
+  fs.rmSync(file, { force: true });
+  fs.symlinkSync(target, file);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
