@@ -32,7 +32,7 @@ export function openDataFolder(path: string): DataFolder {
   let lock: SqliteConnection | undefined;
   try {
     lock = new SqliteConnection(join(path, "lock"), { readOnly: false, busyTimeoutMs: 0 });
-    lock.execute("pragma locking_mode = exclusive; begin exclusive");
+    lock.execute("pragma locking_mode = exclusive; pragma journal_mode = off; begin exclusive");
     const held = lock;
     return {
       path,

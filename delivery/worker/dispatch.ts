@@ -30,7 +30,7 @@ const hookKeptBytes = 64 * 1024;
 
 const laneLimits: LaneLimits = {
   concurrency: 16,
-  laneCapacity: 256,
+  laneCapacity: 1_000,
   totalCapacity: 10_000,
   totalBytes: 128 * 1024 * 1024,
 };
@@ -83,7 +83,7 @@ export class Dispatcher implements Publisher {
     this.#directory = createDirectory(options.store);
     this.#lanes = new Lanes(
       { ...laneLimits, ...options.limits },
-      (held) => this.#deliver(held),
+      (held, freeSlot) => this.#deliver(held, freeSlot),
       () => {
         this.#wake(0);
       },
@@ -228,7 +228,7 @@ export class Dispatcher implements Publisher {
   }
 
   /** One attempt, from the endpoint as it is now to the record of what came of it. */
-  async #deliver({ delivery, message }: Held): Promise<void> {
+  async #deliver({ delivery, message }: Held, freeSlot: () => void): Promise<void> {
     const { logger } = this.#options;
     const { messageId, endpointId } = delivery;
     try {
@@ -242,7 +242,7 @@ export class Dispatcher implements Publisher {
         );
         return;
       }
-      await this.#attempt(entry, endpoint, message, delivery);
+      await this.#attempt(entry, endpoint, message, delivery, freeSlot);
     } catch (error) {
       // The lease runs out, and the delivery is claimed again then or after the next start.
       logger.error({ err: error, messageId, endpointId }, "a delivery was interrupted");
@@ -251,7 +251,13 @@ export class Dispatcher implements Publisher {
     }
   }
 
-  async #attempt(entry: Entry, endpoint: Endpoint, message: Message, delivery: Delivery): Promise<void> {
+  async #attempt(
+    entry: Entry,
+    endpoint: Endpoint,
+    message: Message,
+    delivery: Delivery,
+    freeSlot: () => void,
+  ): Promise<void> {
     const { sender, now, random, logger } = this.#options;
     const { application } = entry;
     const dialect = this.#options.dialectOf(application);
@@ -267,6 +273,8 @@ export class Dispatcher implements Publisher {
       "reason" in request
         ? { answer: { kind: "error", reason: request.reason }, body: request.reason, durationMs: 0 }
         : await sender.send(request, { timeoutMs: dialect.timeoutMs });
+    // The receiver is done: the next request need not wait for the record of this one.
+    freeSlot();
     // A stop that ran out of time cut the request off: nothing is known of it, so nothing is recorded.
     if (this.#isStopping && sender.isClosed && sent.answer.kind === "error") return;
 

@@ -1,5 +1,5 @@
 export interface LaneLimits {
-  /** Items of one lane that run at a time. */
+  /** Slots of one lane: items that run at a time. */
   readonly concurrency: number;
   /** Items that one lane holds, running ones counted. */
   readonly laneCapacity: number;
@@ -13,6 +13,7 @@ interface Lane<Item> {
   readonly waiting: Item[];
   /** Reserved, waiting and running. */
   size: number;
+  /** Taken slots. */
   running: number;
   /** Something was turned away and waits in the store: nothing newer gets in before it. */
   isStarved: boolean;
@@ -24,7 +25,7 @@ interface Lane<Item> {
  */
 export class Lanes<Item extends { readonly endpointId: string; readonly bytes: number }> {
   readonly #limits: LaneLimits;
-  readonly #run: (item: Item) => Promise<void>;
+  readonly #run: (item: Item, freeSlot: () => void) => Promise<void>;
   readonly #onRoom: () => void;
   readonly #lanes = new Map<string, Lane<Item>>();
   #size = 0;
@@ -34,8 +35,15 @@ export class Lanes<Item extends { readonly endpointId: string; readonly bytes: n
   #isStopped = false;
   #whenIdle: (() => void) | null = null;
 
-  /** @param run must not throw */
-  constructor(limits: LaneLimits, run: (item: Item) => Promise<void>, onRoom: () => void) {
+  /**
+   * @param run must not throw; may call `freeSlot` before it is done, so that the lane's next item starts while this
+   * one is held on
+   */
+  constructor(
+    limits: LaneLimits,
+    run: (item: Item, freeSlot: () => void) => Promise<void>,
+    onRoom: () => void,
+  ) {
     this.#limits = limits;
     this.#run = run;
     this.#onRoom = onRoom;
@@ -145,19 +153,28 @@ export class Lanes<Item extends { readonly endpointId: string; readonly bytes: n
     this.#bytes += bytes;
   }
 
+  async #start(lane: Lane<Item>, item: Item): Promise<void> {
+    let hasSlot = true;
+    lane.running++;
+    this.#running++;
+    const freeSlot = (): void => {
+      if (!hasSlot) return;
+      hasSlot = false;
+      lane.running--;
+      this.#advance(lane);
+    };
+    await this.#run(item, freeSlot);
+    this.#running--;
+    this.release(item.endpointId, item.bytes);
+    freeSlot();
+    if (this.#running === 0) this.#whenIdle?.();
+  }
+
   #advance(lane: Lane<Item>): void {
     while (lane.running < this.#limits.concurrency && !this.#isStopped) {
       const item = lane.waiting.shift();
       if (!item) return;
-      lane.running++;
-      this.#running++;
-      void this.#run(item).finally(() => {
-        lane.running--;
-        this.#running--;
-        this.release(item.endpointId, item.bytes);
-        this.#advance(lane);
-        if (this.#running === 0) this.#whenIdle?.();
-      });
+      void this.#start(lane, item);
     }
   }
 }
