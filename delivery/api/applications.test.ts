@@ -1,3 +1,4 @@
+import { Ordering } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { refusalOf, startService, type TestService } from "./service.suite.ts";
 
@@ -107,18 +108,18 @@ describe("list", () => {
     expect(uids.slice(-3)).toEqual(["a", "b", "c"]);
     expect(all.done).toBe(true);
 
-    const first = await own.svix.application.list({ limit: 2, order: "descending" });
+    const first = await own.svix.application.list({ limit: 2, order: Ordering.Descending });
     expect(first.data.map(({ uid }) => uid)).toEqual(["c", "b"]);
     expect(first.done).toBe(false);
     const second = await own.svix.application.list({
       limit: 1,
-      order: "descending",
+      order: Ordering.Descending,
       iterator: first.iterator,
     });
     expect(second.data.map(({ uid }) => uid)).toEqual(["a"]);
     const back = await own.svix.application.list({
       limit: 2,
-      order: "descending",
+      order: Ordering.Descending,
       iterator: second.prevIterator,
     });
     expect(back.data.map(({ uid }) => uid)).toEqual(["c", "b"]);

@@ -5,7 +5,7 @@ import { newId } from "../core/ids.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
-import { isoTime, metadata, queryFlag, refused, throttleRate } from "./fields.ts";
+import { isoTime, metadata, queryFlag, refused, textField, throttleRate } from "./fields.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
@@ -15,10 +15,7 @@ import { uidField, uidOfNew, type UidKind } from "./uid.ts";
 const kind: UidKind = { title: "application", idPrefix: "app_" };
 
 const members = z.object({
-  name: z
-    .string()
-    .min(1, "The name must not be empty.")
-    .max(256, "The name must have at most 256 characters."),
+  name: textField("name", 256).min(1, "The name must not be empty."),
   uid: uidField(kind).nullable(),
   throttleRate: throttleRate.nullable(),
   metadata,

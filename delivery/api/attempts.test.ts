@@ -1,3 +1,4 @@
+import { MessageStatus } from "svix";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { refusalOf, startReceiver, startService, type Receiver, type TestService } from "./service.suite.ts";
 
@@ -179,7 +180,11 @@ describe("resend", () => {
     const answer = await service.request("POST", `/api/v1/app/a/msg/evt/endpoint/good/resend`);
     expect(answer).toMatchObject({ status: 202, json: {} });
     await expect
-      .poll(async () => (await service.svix.messageAttempt.listByMsg("a", messageId, { status: 0 })).data)
+      .poll(
+        async () =>
+          (await service.svix.messageAttempt.listByMsg("a", messageId, { status: MessageStatus.Success }))
+            .data,
+      )
       .toMatchObject([{ triggerType: 1 }, { triggerType: 0 }]);
     expect(good.requests.filter(({ headers }) => headers["webhook-id"] === messageId)).toHaveLength(
       before + 1,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Webhook } from "svix";
+import { Ordering, Webhook } from "svix";
 import { rotate } from "./endpoints.ts";
 import { refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
 
@@ -151,7 +151,7 @@ describe("list", () => {
     expect(first).toMatchObject({ data: [{ uid: "1" }, { uid: "2" }], done: false });
     const second = await service.svix.endpoint.list("pages", { limit: 2, iterator: first.iterator });
     expect(second).toMatchObject({ data: [{ uid: "3" }], done: true });
-    const last = await service.svix.endpoint.list("pages", { limit: 1, order: "descending" });
+    const last = await service.svix.endpoint.list("pages", { limit: 1, order: Ordering.Descending });
     expect(last).toMatchObject({ data: [{ uid: "3" }] });
   });
 });
@@ -258,7 +258,9 @@ describe("the secret's rotation", () => {
     await expect.poll(() => receiver.requests.length).toBe(1);
     const [{ headers, body }] = receiver.requests as [(typeof receiver.requests)[0]];
     for (const { key } of [before, after]) {
-      expect(() => new Webhook(key).verify(body, headers as Record<string, string>)).not.toThrow();
+      expect(() => {
+        new Webhook(key).verify(body, headers as Record<string, string>);
+      }).not.toThrow();
     }
   });
 
@@ -272,8 +274,12 @@ describe("the secret's rotation", () => {
     await service.svix.message.create("at-once", { eventType: "a", payload: {} });
     await expect.poll(() => receiver.requests.length).toBe(1);
     const [{ headers, body }] = receiver.requests as [(typeof receiver.requests)[0]];
-    expect(() => new Webhook(before.key).verify(body, headers as Record<string, string>)).toThrow();
-    expect(() => new Webhook(key).verify(body, headers as Record<string, string>)).not.toThrow();
+    expect(() => {
+      new Webhook(before.key).verify(body, headers as Record<string, string>);
+    }).toThrow();
+    expect(() => {
+      new Webhook(key).verify(body, headers as Record<string, string>);
+    }).not.toThrow();
   });
 
   test.each([

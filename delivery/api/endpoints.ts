@@ -21,6 +21,7 @@ import {
   isoTime,
   metadata,
   refused,
+  textField,
   throttleRate,
   uniqueList,
 } from "./fields.ts";
@@ -55,7 +56,7 @@ const secret = z
 const members = z.object({
   url: endpointUrl,
   uid: uidField(kind).nullable(),
-  description: z.string().max(4096, "The description must have at most 4096 characters."),
+  description: textField("description", 4096),
   disabled: z.boolean(),
   eventTypes: uniqueList("event types", eventTypeName).nullable(),
   channels: uniqueList("channels", channelName, 10).nullable(),

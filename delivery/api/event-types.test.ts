@@ -1,3 +1,4 @@
+import { Ordering } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { refusalOf, startService, type TestService } from "./service.suite.ts";
 
@@ -157,7 +158,7 @@ describe("list", () => {
     expect(first.data).toMatchObject([{ name: "-a", schemas }]);
     const rest = await own.svix.eventType.list({ iterator: first.iterator });
     expect(rest).toMatchObject({ data: [{ name: "a", schemas: null }, { name: "b" }], done: true });
-    expect((await own.svix.eventType.list({ order: "descending", limit: 1 })).data).toMatchObject([
+    expect((await own.svix.eventType.list({ order: Ordering.Descending, limit: 1 })).data).toMatchObject([
       { name: "b" },
     ]);
   });

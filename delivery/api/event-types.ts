@@ -3,7 +3,7 @@ import { z } from "zod";
 import { ServiceError } from "../errors.ts";
 import type { EventType, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
-import { eventTypeName, isoTime, queryFlag } from "./fields.ts";
+import { eventTypeName, isoTime, queryFlag, textField } from "./fields.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
@@ -12,7 +12,7 @@ import type { ServerContext } from "./server.ts";
 const featureFlag = eventTypeName;
 
 const members = z.object({
-  description: z.string().max(65_536, "The description must have at most 65536 characters."),
+  description: textField("description", 65_536),
   archived: z.boolean(),
   deprecated: z.boolean(),
   schemas: z.record(z.string(), z.record(z.string(), z.unknown())).nullable(),

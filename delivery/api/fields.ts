@@ -15,6 +15,14 @@ export function nameField(what: string, maxLength: number): z.ZodString {
     .regex(namePattern, `The ${what} may have ${nameRule} only.`);
 }
 
+/** Text for people. A NUL would end it early in some databases and be refused by others. */
+export function textField(what: string, maxLength: number): z.ZodString {
+  return z
+    .string()
+    .max(maxLength, `The ${what} must have at most ${maxLength} characters.`)
+    .refine((text) => !text.includes("\0"), `The ${what} must not have a NUL character.`);
+}
+
 export const eventTypeName = nameField("event type", 256);
 
 /** Event types as vendors write them, colons and all; which ones there are is the dialect's to say. */

@@ -1,4 +1,5 @@
 import { connect } from "node:net";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Svix } from "svix";
 import { refusalOf, startService, type TestService } from "./service.suite.ts";
@@ -159,6 +160,97 @@ describe("a wrong request", () => {
   test("what is not HTTP is answered with 400", async () => {
     expect(await send("hello\r\n\r\n")).toMatch(/^HTTP\/1.1 400 [^]*"code":"bad_request"/);
   });
+});
+
+describe("whatever is sent", () => {
+  const names = [
+    "name",
+    "uid",
+    "url",
+    "metadata",
+    "headers",
+    "eventTypes",
+    "eventType",
+    "payload",
+    "schemas",
+  ];
+  const more = [
+    "secret",
+    "key",
+    "channels",
+    "description",
+    "throttleRate",
+    "status",
+    "delayMs",
+    "deleteHeaders",
+  ];
+  const value = fc.oneof(
+    fc.jsonValue(),
+    fc.string({ unit: "binary" }),
+    fc.constantFrom("https://example.com", "a", "\0", "\ud800", 0, -1, 1e308, ["a"], { a: "b" }, { a: null }),
+  );
+  const object = fc.dictionary(fc.oneof(fc.constantFrom(...names, ...more), fc.string()), value, {
+    maxKeys: 10,
+  });
+  const query = fc.dictionary(
+    fc.constantFrom("limit", "iterator", "before", "status", "event_types"),
+    fc.string(),
+  );
+  const routes = [
+    ["POST", "/api/v1/app"],
+    ["PUT", "/api/v1/app/fuzz"],
+    ["PATCH", "/api/v1/app/fuzz"],
+    ["GET", "/api/v1/app"],
+    ["POST", "/api/v1/event-type"],
+    ["PATCH", "/api/v1/event-type/fuzz"],
+    ["GET", "/api/v1/event-type"],
+    ["POST", "/api/v1/app/fuzz/endpoint"],
+    ["PUT", "/api/v1/app/fuzz/endpoint/fuzz"],
+    ["PATCH", "/api/v1/app/fuzz/endpoint/fuzz"],
+    ["PATCH", "/api/v1/app/fuzz/endpoint/fuzz/headers"],
+    ["POST", "/api/v1/app/fuzz/endpoint/fuzz/secret/rotate"],
+    ["GET", "/api/v1/app/fuzz/endpoint/fuzz/msg"],
+    ["GET", "/api/v1/app/fuzz/attempt/endpoint/fuzz"],
+    ["POST", "/api/v1/app/fuzz/msg"],
+    ["GET", "/api/v1/app/fuzz/msg"],
+    ["POST", "/api/v1/app/twilio/hook"],
+    ["PUT", "/inbox/fuzz/answer"],
+  ] as const;
+
+  test.each(routes)("%s %s does not fail", async (method, path) => {
+    await service.svix.application.getOrCreate({ name: "Fuzz", uid: "fuzz" });
+    await service.request("PUT", "/api/v1/app/fuzz/endpoint/fuzz", {
+      url: "https://example.com",
+      disabled: true,
+    });
+    await service.request("PUT", "/api/v1/event-type/fuzz", { description: "" });
+    await fc.assert(
+      fc.asyncProperty(object, query, async (body, parameters) => {
+        const search = new URLSearchParams(parameters).toString();
+        const answer = await service.request(
+          method,
+          `${path}?${search}`,
+          method === "GET" ? undefined : body,
+        );
+        expect(answer.status, answer.text).toBeLessThan(500);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test.each(["%00", "a%00b", "%F0%9F%8E%88", "..%2f", "'"])(
+    "the name %s in a path does not fail",
+    async (name) => {
+      for (const path of [
+        `app/${name}`,
+        `app/fuzz/msg/${name}`,
+        `app/fuzz/endpoint/${name}/msg`,
+        `event-type/${name}`,
+      ]) {
+        expect((await service.request("GET", `/api/v1/${path}`)).status).toBe(404);
+      }
+    },
+  );
 });
 
 describe("every answer", () => {
