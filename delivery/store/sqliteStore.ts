@@ -17,9 +17,6 @@ import type { Store, Tx } from "./store.ts";
 
 /** Writes that share one commit at most: it bounds how long the event loop is held by one. */
 const maxBatch = 512;
-/** How long a statement waits for another connection, such as a backup's. */
-const busyTimeoutMs = 5_000;
-
 interface Job {
   readonly fn: (tx: Tx) => Promise<unknown>;
   readonly resolve: (value: unknown) => void;
@@ -29,9 +26,13 @@ interface Job {
 /**
  * Opens the store in a data folder that this process holds (see `openDataFolder`), and makes or migrates its database.
  *
+ * @param options `busyTimeoutMs`: how long a write waits for another process, such as a backup; 5 s by default
  * @throws StartError when the database, or the master key beside it, cannot be used
  */
-export async function openSqliteStore(dataDir: string): Promise<Store> {
+export async function openSqliteStore(
+  dataDir: string,
+  { busyTimeoutMs = 5_000 }: { busyTimeoutMs?: number } = {},
+): Promise<Store> {
   const path = join(dataDir, "hookplane.db");
   const masterKey = loadMasterKey(join(dataDir, "master.key"), !existsSync(path));
   const seal = createSeal(masterKey);

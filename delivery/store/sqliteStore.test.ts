@@ -1,0 +1,173 @@
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { afterEach, describe, expect, test } from "vitest";
+import { openDataFolder } from "./dataFolder.ts";
+import { openSqliteStore } from "./sqliteStore.ts";
+import { describeStore } from "./store.suite.ts";
+import type { Store } from "./store.ts";
+
+const cleanups: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+function makeFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "hookplane-store-"));
+  cleanups.push(() => {
+    rmSync(folder, { recursive: true });
+  });
+  return folder;
+}
+
+async function open(folder = makeFolder()): Promise<Store> {
+  const store = await openSqliteStore(folder, { busyTimeoutMs: 20 });
+  cleanups.push(() => store.close().catch(() => undefined));
+  return store;
+}
+
+describeStore("SQLite", open);
+
+const application = {
+  id: "app_1",
+  uid: null,
+  name: "Shop",
+  dialect: "svix",
+  throttleRate: null,
+  metadata: {},
+  createdAt: 1,
+  updatedAt: 1,
+};
+
+describe("openSqliteStore()", () => {
+  test("finds everything again, after a stop", async () => {
+    const folder = makeFolder();
+    const store = await openSqliteStore(folder);
+    await store.write((tx) => tx.applications.insert(application));
+    await store.close();
+    const again = await open(folder);
+    expect(await again.read((tx) => tx.applications.find("app_1"))).toEqual(application);
+  });
+
+  test("keeps the master key for its owner alone, and no secret in the files of the database", async () => {
+    const folder = makeFolder();
+    const store = await open(folder);
+    await store.write(async (tx) => {
+      await tx.applications.insert(application);
+      await tx.endpoints.insert({
+        id: "ep_1",
+        applicationId: "app_1",
+        uid: null,
+        url: "https://example.com",
+        description: "",
+        filterTypes: null,
+        channels: null,
+        headers: { authorization: "canary-header" },
+        disabled: false,
+        throttleRate: null,
+        version: 1,
+        metadata: {},
+        settings: {},
+        secrets: [{ key: "whsec_canary-secret", expiresAt: null }],
+        createdAt: 1,
+        updatedAt: 1,
+      });
+    });
+    expect(statSync(join(folder, "master.key")).mode & 0o777).toBe(0o600);
+    for (const file of readdirSync(folder)) {
+      expect(readFileSync(join(folder, file), "latin1")).not.toContain("canary");
+    }
+  });
+
+  test("refuses a database that is newer than the program", async () => {
+    const folder = makeFolder();
+    await (await openSqliteStore(folder)).close();
+    const database = new DatabaseSync(join(folder, "hookplane.db"));
+    database.exec("pragma user_version = 999");
+    database.close();
+    await expect(openSqliteStore(folder)).rejects.toMatchObject({
+      code: "database_unusable",
+      message: expect.stringMatching(
+        /has version 999, and this program knows versions up to \d+\. Run the newer/,
+      ),
+    });
+  });
+
+  test("refuses a file that is no database, and leaves it as it is", async () => {
+    const folder = makeFolder();
+    await (await openSqliteStore(folder)).close();
+    const path = join(folder, "hookplane.db");
+    writeFileSync(
+      path,
+      "this is not a database, and long enough to be looked at as if it were one".repeat(20),
+    );
+    const before = readFileSync(path, "utf8");
+    await expect(openSqliteStore(folder)).rejects.toMatchObject({
+      code: "database_unusable",
+      message: expect.stringContaining("file is not a database"),
+    });
+    expect(readFileSync(path, "utf8")).toBe(before);
+  });
+
+  test("refuses to open a database without its master key", async () => {
+    const folder = makeFolder();
+    await (await openSqliteStore(folder)).close();
+    rmSync(join(folder, "master.key"));
+    await expect(openSqliteStore(folder)).rejects.toMatchObject({
+      code: "master_key_unusable",
+      message: expect.stringMatching(/master\.key" is missing.*Restore the file from your backup/s),
+    });
+  });
+
+  test("refuses a master key that is another one, or none", async () => {
+    const folder = makeFolder();
+    await (await openSqliteStore(folder)).close();
+    writeFileSync(join(folder, "master.key"), randomBytes(32).toString("base64"));
+    await expect(openSqliteStore(folder)).rejects.toThrow("is not the one that this database was made with");
+    writeFileSync(join(folder, "master.key"), "c2hvcnQ=");
+    await expect(openSqliteStore(folder)).rejects.toThrow("is not 32 bytes in base64");
+  });
+
+  test("refuses writes while somebody else holds the database, and takes them again after", async () => {
+    const folder = makeFolder();
+    const store = await open(folder);
+    const other = new DatabaseSync(join(folder, "hookplane.db"));
+    other.exec("begin immediate");
+    const writes = [1, 2].map((n) =>
+      store.write((tx) => tx.applications.insert({ ...application, id: `app_${n}` })),
+    );
+    for (const write of writes) {
+      await expect(write).rejects.toMatchObject({ code: "unavailable", status: 503 });
+    }
+    other.exec("rollback");
+    other.close();
+    await store.write((tx) => tx.applications.insert(application));
+    expect(await store.read((tx) => tx.applications.list({ limit: 9 }))).toHaveLength(1);
+  });
+
+  test("answers pings until it is closed", async () => {
+    const store = await openSqliteStore(makeFolder());
+    await store.ping();
+    await store.close();
+    await expect(store.ping()).rejects.toThrow();
+  });
+});
+
+describe("openDataFolder()", () => {
+  test("makes the folder for its owner alone, and refuses a second holder by naming it", () => {
+    const path = join(makeFolder(), "deep", "data");
+    const folder = openDataFolder(path);
+    expect(statSync(path).mode & 0o777).toBe(0o700);
+    expect(() => openDataFolder(path)).toThrow(`The data folder "${path}" is in use by another process`);
+    folder.close();
+    openDataFolder(path).close();
+  });
+
+  test("names a folder that cannot be made", () => {
+    const file = join(makeFolder(), "file");
+    writeFileSync(file, "");
+    expect(() => openDataFolder(join(file, "data"))).toThrow(/cannot be written \(ENOTDIR.*--data-dir/s);
+  });
+});
