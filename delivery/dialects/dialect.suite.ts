@@ -8,7 +8,7 @@ import type { Message } from "../core/message.ts";
 /** 2021-08-10T18:00:00Z, when every test of the suite happens. */
 export const suiteTime = Date.UTC(2021, 7, 10, 18);
 
-export const anApplication: Application = {
+const anApplication: Application = {
   id: "app_1",
   uid: null,
   name: "Suite",

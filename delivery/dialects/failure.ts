@@ -14,8 +14,7 @@ export interface Failure {
  */
 export function toFailure(error: unknown, request: FastifyRequest): Failure {
   if (error instanceof ServiceError) {
-    const message = [error.message, ...error.faults.map((fault) => fault.message)].join(" ");
-    return { status: error.status, message, retryAfterSeconds: error.retryAfterSeconds };
+    return { status: error.status, message: error.message, retryAfterSeconds: error.retryAfterSeconds };
   }
   if (error instanceof Error && "statusCode" in error && typeof error.statusCode === "number") {
     // Fastify's own refusals: a body that is too large, not JSON, or of another type.

@@ -31,6 +31,11 @@ beforeEach(async () => {
   });
 });
 
+interface Body {
+  data: { id: string };
+  error: { code: string; message: string };
+}
+
 async function call(method: string, path: string, body?: unknown) {
   const answer = await fetch(casey.url + path, {
     method,
@@ -38,7 +43,7 @@ async function call(method: string, path: string, body?: unknown) {
     body: body === undefined ? null : JSON.stringify(body),
   });
   const text = await answer.text();
-  return { status: answer.status, body: text === "" ? null : (JSON.parse(text) as any) };
+  return { status: answer.status, body: text === "" ? null : (JSON.parse(text) as Body) };
 }
 
 const input = {
@@ -46,8 +51,7 @@ const input = {
   description: "orders",
   event_types: ["conversation.started", "conversation.completed"],
 };
-const create = async (body: unknown = input) =>
-  (await call("POST", "/webhooks", body)).body.data as { id: string };
+const create = async (body: unknown = input) => (await call("POST", "/webhooks", body)).body!.data;
 const notFound = {
   status: 404,
   body: { error: { code: "not_found", message: expect.stringContaining('"ep_none"') } },
@@ -89,11 +93,11 @@ describe("POST /webhooks", () => {
     const body = { url: "ftp://x", description: 1, event_types: ["conversation.complete", "order.paid"] };
     const { status, body: answer } = await call("POST", "/webhooks", body);
     expect(status).toBe(422);
-    expect(answer.error.code).toBe("validation_error");
-    expect(answer.error.message).toContain("url is required");
-    expect(answer.error.message).toContain("description must be a string");
-    expect(answer.error.message).toContain('Did you mean "conversation.completed"?');
-    expect(answer.error.message).toContain('"order.paid" is not a Casey event type.');
+    expect(answer!.error.code).toBe("validation_error");
+    expect(answer!.error.message).toContain("url is required");
+    expect(answer!.error.message).toContain("description must be a string");
+    expect(answer!.error.message).toContain('Did you mean "conversation.completed"?');
+    expect(answer!.error.message).toContain('"order.paid" is not a Casey event type.');
     expect(await casey.endpoints()).toEqual([]);
   });
 

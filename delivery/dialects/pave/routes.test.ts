@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { describeAccount, runAccount, type RunningAccount } from "../account.suite.ts";
-import { paveAccount } from "./index.ts";
+import { createPaveAccount, paveAccount } from "./index.ts";
 import { toApiToken, type PaveCredentials } from "./token.ts";
 
 const credentials: PaveCredentials = { username: "acme", apiKey: "key123", apiSecret: "secret" };
 const api_key = credentials.apiKey;
 
-function authenticate(by: PaveCredentials): Record<string, string> {
-  const timestamp = new Date().toISOString();
+function authenticate(by: PaveCredentials, ageMs = 0): Record<string, string> {
+  const timestamp = new Date(Date.now() - ageMs).toISOString();
   return { "api-key": by.apiKey, "api-token": toApiToken(by, timestamp), "api-timestamp": timestamp };
 }
 
@@ -39,7 +39,7 @@ async function call(method: string, path: string, body?: unknown) {
     },
     body: body === undefined ? null : typeof body === "string" ? body : JSON.stringify(body),
   });
-  return { status: answer.status, body: (await answer.json()) as any };
+  return { status: answer.status, body: (await answer.json()) as { message?: string } };
 }
 
 const complete = {
@@ -52,6 +52,17 @@ const complete = {
 const missing = (event: string) => ({
   status: 404,
   body: { api_key, message: `Your API Key does not have callback setting for the event ${event}.` },
+});
+
+test("how old a timestamp may be is 15 minutes, unless said otherwise", async () => {
+  const strict = await runAccount(createPaveAccount({ freshnessWindowMs: 60_000 }), credentials);
+  const statusOf = async (account: RunningAccount, ageMs: number) =>
+    (await fetch(`${account.url}/callbacks`, { headers: authenticate(credentials, ageMs) })).status;
+  expect(await statusOf(pave, 14 * 60_000)).toBe(200);
+  expect(await statusOf(pave, 16 * 60_000)).toBe(401);
+  expect(await statusOf(strict, 30_000)).toBe(200);
+  expect(await statusOf(strict, 90_000)).toBe(401);
+  await strict.close();
 });
 
 describe("POST /callbacks", () => {

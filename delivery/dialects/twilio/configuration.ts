@@ -59,7 +59,7 @@ export function fires(configuration: Configuration, eventType: string): boolean 
 }
 
 /** A parameter that cannot be taken, with Twilio's nearest error code (https://www.twilio.com/docs/api/errors). */
-export interface ParameterProblem {
+interface ParameterProblem {
   readonly code: number;
   readonly message: string;
 }

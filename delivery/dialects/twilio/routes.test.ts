@@ -43,7 +43,7 @@ async function call(method: string, body?: string, at = path) {
     headers: { ...authenticate(credentials), "content-type": "application/x-www-form-urlencoded" },
     body: body ?? null,
   });
-  return { status: answer.status, body: (await answer.json()) as any };
+  return { status: answer.status, body: (await answer.json()) as { message?: string } };
 }
 
 /** The account as nobody has configured it. */
@@ -166,15 +166,13 @@ test("another resource is not found, in Twilio's words", async () => {
 
 describe("the official twilio package", () => {
   /** Its own client, sent to this service instead of Twilio. */
-  class RedirectedClient extends twilio.RequestClient {
-    override request<TData>(options: Parameters<twilio.RequestClient["request"]>[0]) {
-      const uri = options.uri.replace("https://conversations.twilio.com/v1", service.url);
-      return super.request<TData>({ ...options, uri } as typeof options);
-    }
+  function client(authToken = credentials.authToken) {
+    const httpClient = new twilio.RequestClient();
+    const send = httpClient.request.bind(httpClient);
+    httpClient.request = (options) =>
+      send({ ...options, uri: options.uri.replace("https://conversations.twilio.com/v1", service.url) });
+    return twilio(credentials.accountSid, authToken, { httpClient }).conversations.v1.configuration;
   }
-  const client = (authToken = credentials.authToken) =>
-    twilio(credentials.accountSid, authToken, { httpClient: new RedirectedClient() }).conversations.v1
-      .configuration;
 
   test("fetches and updates the configuration", async () => {
     const updated = await client()

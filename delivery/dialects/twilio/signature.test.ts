@@ -29,7 +29,9 @@ describe("toSignature()", () => {
     ["in any order", ["+1415xxxxxxx", "+1325xxxxxxx"]],
     ["more than once", ["+1415xxxxxxx", "+1325xxxxxxx", "+1415xxxxxxx"]],
   ])("gives the official signature of a parameter that is repeated %s", (_, values) => {
-    const repeated = new URLSearchParams(values.map((value) => ["MessagingBinding.Address", value]));
+    const repeated = new URLSearchParams(
+      values.map((value): [string, string] => ["MessagingBinding.Address", value]),
+    );
     expect(toSignature(authToken, "https://mycompany.com/myapp.php?foo=1&bar=2", repeated)).toBe(
       "83O6e2vORAoJHUNzJjDWN1jz+BA=",
     );
