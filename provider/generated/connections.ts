@@ -127,3 +127,31 @@ export interface CaseyConnectionArgs {
    */
   readonly apiKey: pulumi.Input<string>;
 }
+
+/**
+ * The Svix account of a resource: where it is and how to authenticate.
+ */
+export interface SvixConnection {
+  /**
+   * Base address, without `/api/v1`: `connections.svix` of a `DeliveryService` has its own.
+   */
+  readonly url: string;
+  /**
+   * The Bearer token.
+   */
+  readonly token: string;
+}
+
+/**
+ * What a program gives for a {@link SvixConnection}.
+ */
+export interface SvixConnectionArgs {
+  /**
+   * Base address, without `/api/v1`: `connections.svix` of a `DeliveryService` has its own.
+   */
+  readonly url?: pulumi.Input<string>;
+  /**
+   * The Bearer token.
+   */
+  readonly token: pulumi.Input<string>;
+}

@@ -7,3 +7,5 @@ export * as casey from "./casey.ts";
 export * as pave from "./pave.ts";
 
 export * as twilio from "./twilio.ts";
+
+export * from "./root.ts";

@@ -47,14 +47,14 @@ export interface VendorServer extends AsyncDisposable {
 
 /** A vendor's API on a free port of this machine that misbehaves on command. */
 export async function openVendorServer(
-  handle: (request: VendorRequest) => VendorAnswer,
+  handle: (request: VendorRequest) => VendorAnswer | Promise<VendorAnswer>,
 ): Promise<VendorServer> {
   const requests: VendorRequest[] = [];
   const queue: (Misbehavior | null)[] = [];
   const timers = new Set<NodeJS.Timeout>();
 
   const server = createServer((incoming, response) => {
-    void text(incoming).then((body) => {
+    void text(incoming).then(async (body) => {
       const request: VendorRequest = {
         method: incoming.method ?? "",
         path: incoming.url ?? "",
@@ -64,17 +64,17 @@ export async function openVendorServer(
       };
       requests.push(request);
       const behavior = queue.shift() ?? null;
-      if (behavior === null) answer(response, handle(request));
+      if (behavior === null) answer(response, await handle(request));
       else if (typeof behavior === "object") answer(response, behavior);
-      else misbehaveNow(behavior, request, response);
+      else await misbehaveNow(behavior, request, response);
     });
   });
 
-  function misbehaveNow(
+  async function misbehaveNow(
     behavior: Exclude<Misbehavior, VendorAnswer>,
     request: VendorRequest,
     response: ServerResponse,
-  ): void {
+  ): Promise<void> {
     const json = { "content-type": "application/json" };
     switch (behavior) {
       case "garbage":
@@ -99,7 +99,7 @@ export async function openVendorServer(
         response.destroy();
         return;
       case "reset after effect":
-        handle(request);
+        await handle(request);
         response.destroy();
         return;
       case "nothing":

@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { HookplaneError, PartlyDoneError } from "../../errors.ts";
 import { distinctList, httpUrl, knownName } from "../../fields.ts";
 import { HttpError } from "../../http/client.ts";
+import { wait } from "../../http/wait.ts";
 import { isSameUrl } from "../../http/same-url.ts";
 import { isSame } from "../../normal.ts";
 import { defineResource, type Context } from "../../resource.ts";
@@ -224,8 +224,7 @@ async function findMade(
   lost: HttpError,
 ): Promise<CaseyWebhook | undefined> {
   for (const afterMs of looksAfterMs) {
-    if (context.signal.aborted) throw lost;
-    await sleep(afterMs, undefined, { signal: context.signal });
+    await wait(afterMs, context.signal);
     const webhooks = await listAfter(client, lost);
     const since = client.toVendorTime(startedAt) - 2_000;
     const candidates = webhooks.filter(
