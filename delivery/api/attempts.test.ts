@@ -1,6 +1,13 @@
 import { MessageStatus } from "svix";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { refusalOf, startReceiver, startService, type Receiver, type TestService } from "./service.suite.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  eventually,
+  refusalOf,
+  startReceiver,
+  startService,
+  type Receiver,
+  type TestService,
+} from "./service.suite.ts";
 
 let service: TestService;
 let good: Receiver;
@@ -21,7 +28,7 @@ beforeAll(async () => {
     tags: ["vip"],
     payload: { n: 1 },
   }));
-  await vi.waitFor(async () => {
+  await eventually(async () => {
     expect((await service.svix.messageAttempt.listByMsg("a", messageId)).data).toHaveLength(2);
   });
 });
@@ -104,7 +111,9 @@ describe("attempts of an endpoint", () => {
     await service.svix.endpoint.create("a", { uid: "pages", url: good.url, eventTypes: ["page"] });
     for (const n of [1, 2, 3]) await service.svix.message.create("a", { eventType: "page", payload: { n } });
     const list = (options = {}) => service.svix.messageAttempt.listByEndpoint("a", "pages", options);
-    await expect.poll(async () => (await list()).data.length).toBe(3);
+    await eventually(async () => {
+      expect((await list()).data).toHaveLength(3);
+    });
     const all = await list();
     const first = await list({ limit: 2 });
     const second = await list({ limit: 2, iterator: first.iterator });
@@ -179,13 +188,12 @@ describe("resend", () => {
     const before = good.requests.filter(({ headers }) => headers["webhook-id"] === messageId).length;
     const answer = await service.request("POST", `/api/v1/app/a/msg/evt/endpoint/good/resend`);
     expect(answer).toMatchObject({ status: 202, json: {} });
-    await expect
-      .poll(
-        async () =>
-          (await service.svix.messageAttempt.listByMsg("a", messageId, { status: MessageStatus.Success }))
-            .data,
-      )
-      .toMatchObject([{ triggerType: 1 }, { triggerType: 0 }]);
+    await eventually(async () => {
+      const { data } = await service.svix.messageAttempt.listByMsg("a", messageId, {
+        status: MessageStatus.Success,
+      });
+      expect(data).toMatchObject([{ triggerType: 1 }, { triggerType: 0 }]);
+    });
     expect(good.requests.filter(({ headers }) => headers["webhook-id"] === messageId)).toHaveLength(
       before + 1,
     );

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Ordering, Webhook } from "svix";
 import { rotate } from "./endpoints.ts";
-import { refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
+import { eventually, refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
 
 const url = "https://example.com/hook";
 
@@ -255,7 +255,9 @@ describe("the secret's rotation", () => {
     expect(after.key).not.toBe(before.key);
 
     await service.svix.message.create("rotating", { eventType: "a", payload: { n: 1 } });
-    await expect.poll(() => receiver.requests.length).toBe(1);
+    await eventually(() => {
+      expect(receiver.requests).toHaveLength(1);
+    });
     const [{ headers, body }] = receiver.requests as [(typeof receiver.requests)[0]];
     for (const { key } of [before, after]) {
       expect(() => {
@@ -272,7 +274,9 @@ describe("the secret's rotation", () => {
     const key = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     await service.svix.endpoint.rotateSecret("at-once", id, { key, gracePeriodSeconds: 0 });
     await service.svix.message.create("at-once", { eventType: "a", payload: {} });
-    await expect.poll(() => receiver.requests.length).toBe(1);
+    await eventually(() => {
+      expect(receiver.requests).toHaveLength(1);
+    });
     const [{ headers, body }] = receiver.requests as [(typeof receiver.requests)[0]];
     expect(() => {
       new Webhook(before.key).verify(body, headers as Record<string, string>);

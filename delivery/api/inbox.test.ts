@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Webhook } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { InboxRequest } from "./inbox.ts";
-import { startService, type TestService } from "./service.suite.ts";
+import { eventually, startService, type TestService } from "./service.suite.ts";
 
 let service: TestService;
 beforeAll(async () => {
@@ -17,7 +17,9 @@ async function received(name: string, after = ""): Promise<InboxRequest[]> {
 }
 
 async function receivedOne(name: string): Promise<InboxRequest> {
-  await expect.poll(async () => (await received(name)).length).toBe(1);
+  await eventually(async () => {
+    expect(await received(name)).toHaveLength(1);
+  });
   return (await received(name))[0]!;
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Webhook, messageInRaw } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
+import { eventually, refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
 
 let service: TestService;
 beforeAll(async () => {
@@ -49,7 +49,9 @@ describe("create", () => {
     expect(answer.status).toBe(202);
     expect(answer.text).toContain(`"payload":${payload}}`);
     expect((await service.request("GET", "/api/v1/app/bytes/msg")).text).toContain(`"payload":${payload}}`);
-    await expect.poll(() => receiver.requests.map(({ body }) => body)).toEqual([payload]);
+    await eventually(() => {
+      expect(receiver.requests.map(({ body }) => body)).toEqual([payload]);
+    });
 
     const { key } = await service.svix.endpoint.getSecret("bytes", endpoint.id);
     const [{ headers }] = receiver.requests as [(typeof receiver.requests)[0]];

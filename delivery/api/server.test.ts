@@ -234,7 +234,7 @@ describe("whatever is sent", () => {
         );
         expect(answer.status, answer.text).toBeLessThan(500);
       }),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
   });
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ApiException, Svix } from "svix";
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 import { defaultConfig, type Config } from "../config.ts";
 import { createLogger } from "../log.ts";
 import { openService, type Service } from "../service.ts";
@@ -61,6 +61,11 @@ export async function startService(settings: Partial<Config> = {}): Promise<Test
       await rm(dataDir, { recursive: true });
     },
   };
+}
+
+/** Waits until the assertion holds: for what the service does behind its answers. */
+export function eventually(assertion: () => void | Promise<void>): Promise<void> {
+  return vi.waitFor(assertion, { timeout: 10_000, interval: 20 });
 }
 
 /** What the client's call was refused with. */
