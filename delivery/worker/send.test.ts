@@ -1,0 +1,188 @@
+import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, describe, expect, test } from "vitest";
+import type { OutgoingRequest } from "../core/dialect.ts";
+import { createSender, type Sender } from "./send.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0)) await cleanup();
+});
+
+async function listen(handler: RequestListener): Promise<{ url: string; server: Server }> {
+  const server = createServer(handler);
+  cleanups.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, server };
+}
+
+function openSender(): Sender {
+  const sender = createSender({
+    allowSubnets: ["127.0.0.0/8"],
+    userAgent: "Hookplane/1.2.3",
+    now: () => Date.parse("2026-03-01T00:00:00Z"),
+  });
+  cleanups.push(() => sender.close());
+  return sender;
+}
+
+function post(url: string, headers: Record<string, string> = {}): OutgoingRequest {
+  return { method: "POST", url, headers, body: new TextEncoder().encode('{"a":1}') };
+}
+
+describe("send()", () => {
+  test("sends method, path, headers and body as they are, and tells the answer", async () => {
+    let seen: (Pick<IncomingMessage, "method" | "url" | "headers"> & { body: string }) | undefined;
+    const { url } = await listen((request, response) => {
+      let body = "";
+      request.on("data", (chunk: Buffer) => (body += chunk.toString()));
+      request.on("end", () => {
+        seen = { method: request.method, url: request.url, headers: request.headers, body };
+        response.writeHead(201).end("thanks");
+      });
+    });
+    const sent = await openSender().send(post(`${url}?a=%20b`, { "x-key": "v" }), { timeoutMs: 2_000 });
+    expect(sent).toMatchObject({
+      answer: { kind: "response", status: 201, retryAfterMs: null },
+      body: "thanks",
+    });
+    expect(seen).toMatchObject({
+      method: "POST",
+      url: "/hook?a=%20b",
+      headers: { "x-key": "v", "user-agent": "Hookplane/1.2.3", "content-length": "7" },
+      body: '{"a":1}',
+    });
+  });
+
+  test("sends a GET without a body, and the dialect's own user agent", async () => {
+    let seen: IncomingMessage | undefined;
+    const { url } = await listen((request, response) => {
+      seen = request;
+      response.end();
+    });
+    await openSender().send(
+      { method: "GET", url, headers: { "user-agent": "TwilioProxy/1.1" }, body: null },
+      { timeoutMs: 2_000 },
+    );
+    expect(seen?.method).toBe("GET");
+    expect(seen?.headers["user-agent"]).toBe("TwilioProxy/1.1");
+  });
+
+  test("keeps connections alive from one request to the next", async () => {
+    let connections = 0;
+    const { url, server } = await listen((_request, response) => response.end());
+    server.on("connection", () => connections++);
+    const sender = openSender();
+    for (let n = 0; n < 20; n++) await sender.send(post(url), { timeoutMs: 2_000 });
+    // The pool takes a connection back a moment after the answer, so a second one may be made.
+    expect(connections).toBeLessThanOrEqual(2);
+  });
+
+  test("does not follow a redirect", async () => {
+    let requests = 0;
+    const { url } = await listen((_request, response) => {
+      requests++;
+      response.writeHead(302, { location: "/elsewhere" }).end();
+    });
+    const { answer } = await openSender().send(post(url), { timeoutMs: 2_000 });
+    expect(answer).toMatchObject({ kind: "response", status: 302 });
+    expect(requests).toBe(1);
+  });
+
+  test.each([
+    ["30", 30_000],
+    ["Sun, 01 Mar 2026 00:02:00 GMT", 120_000],
+    ["whenever", null],
+  ])("reads Retry-After: %s", async (value, retryAfterMs) => {
+    const { url } = await listen((_request, response) =>
+      response.writeHead(429, { "retry-after": value }).end(),
+    );
+    const { answer } = await openSender().send(post(url), { timeoutMs: 2_000 });
+    expect(answer).toEqual({ kind: "response", status: 429, retryAfterMs });
+  });
+
+  test("keeps 16 KiB of a long answer and stops reading an endless one", async () => {
+    const { url } = await listen((_request, response) => {
+      response.writeHead(200);
+      const write = (): void => {
+        while (!response.destroyed && response.write("x".repeat(8_192)));
+        response.once("drain", write);
+      };
+      write();
+    });
+    const sent = await openSender().send(post(url), { timeoutMs: 5_000 });
+    expect(sent.answer).toMatchObject({ kind: "response", status: 200 });
+    expect(sent.body).toBe("x".repeat(16_384));
+  });
+
+  test.each([
+    ["no answer", (): void => undefined],
+    [
+      "an answer that never ends",
+      (_request: IncomingMessage, response: Parameters<RequestListener>[1]): void => {
+        response.writeHead(200);
+        response.write("a");
+      },
+    ],
+  ])("gives up on %s when the time is over", async (_name, handler: RequestListener) => {
+    const { url } = await listen(handler);
+    const sent = await openSender().send(post(url), { timeoutMs: 100 });
+    expect(sent.answer).toEqual({ kind: "error", reason: "no complete answer within 0.1 s" });
+    expect(sent.durationMs).toBeGreaterThanOrEqual(95);
+    expect(sent.durationMs).toBeLessThan(1_000);
+  });
+
+  test("tells why there was no answer", async () => {
+    const { url, server } = await listen((request) => request.socket.destroy());
+    expect((await openSender().send(post(url), { timeoutMs: 2_000 })).answer).toMatchObject({
+      kind: "error",
+    });
+    server.close();
+    const refused = await openSender().send(post(url), { timeoutMs: 2_000 });
+    expect(refused.answer).toEqual({ kind: "error", reason: expect.stringContaining("ECONNREFUSED") });
+    expect(refused.body).toContain("ECONNREFUSED");
+  });
+
+  test.each([
+    ["http://10.0.0.1/", "is not a public address"],
+    ["http://user:pass@127.0.0.1/", "not sent: the URL has credentials in it"],
+    ["ftp://127.0.0.1/", 'not sent: the scheme "ftp" is not http or https'],
+    ["/relative", "not sent: the URL is not an absolute one"],
+  ])("does not send to %s", async (url, reason) => {
+    const { answer } = await openSender().send(post(url), { timeoutMs: 2_000 });
+    expect(answer).toEqual({ kind: "error", reason: expect.stringContaining(reason) });
+  });
+
+  test("refuses headers that HTTP forbids instead of sending them", async () => {
+    let requests = 0;
+    const { url } = await listen((_request, response) => {
+      requests++;
+      response.end();
+    });
+    const { answer } = await openSender().send(post(url, { "x-a": "b\r\nx-injected: c" }), {
+      timeoutMs: 500,
+    });
+    expect(answer.kind).toBe("error");
+    expect(requests).toBe(0);
+  });
+
+  test("survives answers that are no HTTP", async () => {
+    const { url, server } = await listen(() => undefined);
+    server.on("connection", (socket) => socket.end("garbage\r\n\r\n"));
+    expect((await openSender().send(post(url), { timeoutMs: 2_000 })).answer.kind).toBe("error");
+  });
+
+  test("cuts off what is under way when it is closed", async () => {
+    const { url } = await listen(() => undefined);
+    const sender = openSender();
+    const sending = sender.send(post(url), { timeoutMs: 10_000 });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await sender.close();
+    expect((await sending).answer.kind).toBe("error");
+    expect(sender.isClosed).toBe(true);
+    expect((await sender.send(post(url), { timeoutMs: 1_000 })).answer.kind).toBe("error");
+  });
+});
