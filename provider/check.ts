@@ -61,6 +61,8 @@ function describe(issue: z.core.$ZodRawIssue, name: string): string | undefined 
     const path = issue.path?.length ? formatPath([name, ...issue.path]) : name;
     return `"${path}" is required`;
   }
+  if (issue.code === "too_small" && issue.origin === "string" && issue.minimum === 1)
+    return "must not be empty";
   return undefined;
 }
 

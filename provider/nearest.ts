@@ -1,8 +1,8 @@
-/** The known name that was probably meant: the one fewest edits away, where those are at most a third of its letters. */
+/** The known name that was probably meant: the one fewest edits away, where those are at most half of its letters. */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   const [best] = known
     .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase()) }))
-    .filter(({ candidate, distance }) => distance <= Math.max(2, Math.floor(candidate.length / 3)))
+    .filter(({ candidate, distance }) => distance <= Math.max(2, Math.floor(candidate.length / 2)))
     .sort((a, b) => a.distance - b.distance);
   return best?.candidate;
 }
