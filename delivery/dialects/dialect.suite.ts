@@ -139,25 +139,26 @@ export function describeDialect(given: DialectCase): void {
     });
 
     test("is verified whatever the payload says, and not once a byte of it has changed", () => {
-      const scalar = fc.oneof(fc.string({ unit: "binary" }), fc.integer(), fc.boolean(), fc.constant(null));
-      const content = fc.dictionary(
-        fc.string({ unit: "grapheme" }),
-        fc.oneof(scalar, fc.array(scalar), fc.jsonValue()),
-        {
-          noNullPrototype: true,
-        },
+      const text = fc.string({ unit: "grapheme" });
+      const scalar = fc.oneof(text, fc.integer(), fc.boolean(), fc.constant(null));
+      const value = fc.oneof(scalar, fc.array(scalar), fc.jsonValue());
+      const content = fc.dictionary(text, value, { noNullPrototype: true });
+      const origin = fc.constantFrom(
+        "https://receiver.example",
+        "http://127.0.0.1:8080",
+        "https://[::1]:8443",
       );
+      const url = fc.tuple(origin, text, text).map(([start, path, query]) => `${start}/${path}?${query}`);
       fc.assert(
-        fc.property(content, fc.nat(), fc.webUrl({ withQueryParameters: true }), (value, position, url) => {
-          const place = { ...endpoint, url };
-          const request = received(dialect.encode(anInput(place, aMessage(eventType, value))));
+        fc.property(content, fc.nat(), url, (fields, position, address) => {
+          const place = { ...endpoint, url: address };
+          const request = received(dialect.encode(anInput(place, aMessage(eventType, fields))));
           expect(dialect.verify(request, place, suiteTime)).toEqual({ verified: true, by: given.proof });
           if (!given.covers.includes("body") || request.body.length === 0) return;
           const body = Uint8Array.from(request.body);
           body[position % body.length]! ^= 1;
           expect(dialect.verify({ ...request, body }, place, suiteTime).verified).toBe(false);
         }),
-        { numRuns: 50 },
       );
     });
 
