@@ -1,12 +1,8 @@
+import { spawn } from "node:child_process";
 import fs from "node:fs/promises";
 import path from "node:path";
-import {
-  CommandError,
-  type EngineEvent,
-  LocalWorkspace,
-  type OutputMap,
-  type Stack,
-} from "@pulumi/pulumi/automation";
+import { text } from "node:stream/consumers";
+import type { EngineEvent } from "@pulumi/pulumi/automation/index.js";
 
 const root = path.resolve(import.meta.dirname, "..", "..");
 
@@ -15,12 +11,17 @@ export interface Outcome {
   readonly ok: boolean;
   /** Operation by resource name, those that changed nothing left out: `{ done: "update" }`. */
   readonly steps: Readonly<Record<string, string>>;
-  /** The properties that differed, by resource name. */
-  readonly diffs: Readonly<Record<string, readonly string[]>>;
-  /** Warnings, errors and what providers printed. */
-  readonly diagnostics: string;
-  /** Everything the command printed. */
+  /** Everything the command printed: steps, warnings, errors and what the provider told. */
   readonly output: string;
+}
+
+/** A resource of the state, secrets in plain text. */
+export interface StoredResource {
+  readonly urn: string;
+  readonly type: string;
+  readonly id: string;
+  readonly inputs: Readonly<Record<string, unknown>>;
+  readonly outputs: Readonly<Record<string, unknown>>;
 }
 
 /** A Pulumi program in a folder of its own, with a file backend of its own, run by the real engine. */
@@ -28,132 +29,165 @@ export interface TestStack extends AsyncDisposable {
   readonly directory: string;
   /** Replaces the program: its imports of `@pulumi/pulumi` and `hookplane` are there already. */
   program(body: string): Promise<void>;
-  setConfig(key: string, value: string, options?: { secret?: boolean }): Promise<void>;
+  setConfig(key: string, value: string): Promise<void>;
   up(options?: { refresh?: boolean; replace?: readonly string[] }): Promise<Outcome>;
   preview(): Promise<Outcome>;
   refresh(): Promise<Outcome>;
-  /** `refresh --preview-only`: what differs, with nothing done about it. */
+  /** `refresh --preview-only --expect-no-changes`: not `ok` where something differs, with nothing done about it. */
   drift(): Promise<Outcome>;
   destroy(): Promise<Outcome>;
-  outputs(): Promise<OutputMap>;
-  /** The exported state as text, secrets encrypted. */
-  exportText(): Promise<string>;
-  /** URN of a resource by its name. */
-  urn(name: string): Promise<string>;
+  /** `pulumi import -f`. */
+  import(resources: readonly object[]): Promise<Outcome>;
+  /** The program's exports, secrets in plain text. */
+  outputs<T = Record<string, unknown>>(): Promise<T>;
+  /** The resources of the state by their names. */
+  resources(): Promise<Readonly<Record<string, StoredResource>>>;
+  /** Any other command of the engine: what it printed. */
+  pulumi(...args: readonly string[]): Promise<{ readonly ok: boolean; readonly output: string }>;
+}
+
+export interface StackOptions {
+  /** For the engine, and so for the program and the provider. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where the folder is made; by default inside the checkout, where `hookplane` resolves to the package itself. */
+  readonly parent?: string;
+  /** The program's `runtime.options.typescript`; false by default: Node runs the program as it is. */
+  readonly compiled?: boolean;
 }
 
 /** Opens a stack for one test file; disposing of it destroys what it made and removes the folder. */
-export async function openStack(
-  name: string,
-  options: { env?: Readonly<Record<string, string>> } = {},
-): Promise<TestStack> {
-  const parent = path.join(root, ".tmp", "engine");
+export async function openStack(name: string, options: StackOptions = {}): Promise<TestStack> {
+  const { parent = path.join(root, ".tmp", "engine"), compiled = false } = options;
   await fs.mkdir(parent, { recursive: true });
-  // Inside the checkout, where `hookplane` resolves to the package itself.
   const directory = await fs.mkdtemp(path.join(parent, `${name}-`));
   await fs.mkdir(path.join(directory, "backend"));
   await fs.writeFile(
     path.join(directory, "Pulumi.yaml"),
-    `name: ${name}\nruntime:\n  name: nodejs\n  options:\n    typescript: false\nmain: index.ts\n`,
+    `name: ${name}\nruntime:\n  name: nodejs\n  options:\n    typescript: ${compiled}\nmain: index.ts\n`,
   );
-  await fs.writeFile(path.join(directory, "index.ts"), "");
-  const stack = await LocalWorkspace.createOrSelectStack(
-    { stackName: "test", workDir: directory },
-    {
-      envVars: {
-        PULUMI_BACKEND_URL: `file://${path.join(directory, "backend")}`,
-        PULUMI_CONFIG_PASSPHRASE: "test",
-        ...options.env,
-      },
-    },
-  );
+  const env = {
+    ...process.env,
+    PULUMI_BACKEND_URL: `file://${path.join(directory, "backend")}`,
+    PULUMI_CONFIG_PASSPHRASE: "test",
+    // Its flag --event-log is among the hidden ones.
+    PULUMI_DEBUG_COMMANDS: "true",
+    ...options.env,
+  };
+  let operations = 0;
+
+  async function pulumi(...args: readonly string[]): Promise<{ ok: boolean; output: string }> {
+    const child = spawn(enginePath(), [...args, "--non-interactive", "--color", "never"], {
+      cwd: directory,
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const ended = new Promise<number | null>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", resolve);
+    });
+    const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+    return { ok: code === 0, output: stdout + stderr };
+  }
+
+  async function must(...args: readonly string[]): Promise<string> {
+    const { ok, output } = await pulumi(...args);
+    if (!ok) throw new Error(`pulumi ${args[0] ?? ""} ${args[1] ?? ""} failed:\n${output}`);
+    return output;
+  }
+
+  async function operate(...args: readonly string[]): Promise<Outcome> {
+    const log = path.join(directory, `events-${++operations}.jsonl`);
+    const { ok, output } = await pulumi(...args, "--event-log", log);
+    const lines = await fs.readFile(log, "utf8").catch(() => "");
+    const events = lines.split("\n").filter((line) => line !== "");
+    return { ok, output, steps: stepsOf(events.map((line) => JSON.parse(line) as EngineEvent)) };
+  }
+
+  await must("stack", "init", "test");
 
   return {
     directory,
+    pulumi,
     async program(body) {
       const imports = 'import * as pulumi from "@pulumi/pulumi";\nimport * as hookplane from "hookplane";\n';
       await fs.writeFile(path.join(directory, "index.ts"), imports + body);
     },
-    setConfig: (key, value, { secret = false } = {}) => stack.setConfig(key, { value, secret }),
-    up: ({ refresh, replace } = {}) =>
-      observe((observers) => stack.up({ ...observers, refresh, replace: replace?.slice() })),
-    preview: () => observe((observers) => stack.preview(observers)),
-    refresh: () => observe((observers) => stack.refresh(observers)),
-    drift: () => observe((observers) => stack.previewRefresh(observers)),
-    destroy: () => observe((observers) => stack.destroy(observers)),
-    outputs: () => stack.outputs(),
-    exportText: async () => JSON.stringify(await stack.exportStack()),
-    urn: (resource) => urnOf(stack, resource),
+    async setConfig(key, value) {
+      await must("config", "set", "--secret", key, value);
+    },
+    up: ({ refresh = false, replace = [] } = {}) =>
+      operate(
+        "up",
+        "--yes",
+        "--skip-preview",
+        ...(refresh ? ["--refresh"] : []),
+        ...replace.flatMap((urn) => ["--replace", urn]),
+      ),
+    preview: () => operate("preview"),
+    refresh: () => operate("refresh", "--yes", "--skip-preview"),
+    drift: () => operate("refresh", "--preview-only", "--expect-no-changes"),
+    destroy: () => operate("destroy", "--yes", "--skip-preview"),
+    async import(resources) {
+      const file = path.join(directory, "import.json");
+      await fs.writeFile(file, JSON.stringify({ resources }));
+      return operate(
+        "import",
+        "-f",
+        file,
+        "--yes",
+        "--skip-preview",
+        "--generate-code=false",
+        "--protect=false",
+      );
+    },
+    outputs: async <T>() => JSON.parse(await must("stack", "output", "--json", "--show-secrets")) as T,
+    async resources() {
+      const exported = JSON.parse(await must("stack", "export", "--show-secrets"), unseal) as {
+        deployment: { resources?: StoredResource[] };
+      };
+      return Object.fromEntries((exported.deployment.resources ?? []).map((one) => [nameOf(one.urn), one]));
+    },
     async [Symbol.asyncDispose]() {
-      await stack.destroy().catch((error: unknown) => {
-        console.error(`Could not destroy the stack in ${directory}:`, error);
-      });
+      const { ok, output } = await pulumi("destroy", "--yes", "--skip-preview");
+      if (!ok) console.error(`Could not destroy the stack in ${directory}:\n${output}`);
       await fs.rm(directory, { recursive: true, force: true });
     },
   };
 }
 
-interface Observers {
-  onEvent(event: EngineEvent): void;
-  onOutput(text: string): void;
-  onError(text: string): void;
-  color: "never";
+/** The engine itself: what lies in node_modules/.bin sets the checkout up before each command. */
+function enginePath(): string {
+  const { PULUMI_HOME: home, PATH = "" } = process.env;
+  const bin =
+    home && PATH.split(path.delimiter).find((entry) => entry.startsWith(path.join(home, "versions")));
+  if (!bin)
+    throw new Error("These tests need the checkout's engine: run them with `npm test -- test/engine`.");
+  return path.join(bin, "pulumi");
 }
 
-async function observe(operation: (observers: Observers) => Promise<unknown>): Promise<Outcome> {
+/** A replacement's parts, which the engine tells one by one, are one step here. */
+function stepsOf(events: readonly EngineEvent[]): Record<string, string> {
   const steps: Record<string, string> = {};
-  const diffs: Record<string, readonly string[]> = {};
-  let diagnostics = "";
-  let output = "";
-  const note = (metadata: { op: string; urn: string; diffs?: string[]; detailedDiff?: object }) => {
-    const resource = nameOf(metadata.urn);
-    // The engine tells the parts of a replacement one by one; the whole is what matters here.
-    if (metadata.op === "same" || metadata.op === "read" || metadata.urn.includes("pulumi:pulumi:Stack"))
-      return;
-    if (steps[resource] !== "replace")
-      steps[resource] = metadata.op.includes("replace") ? "replace" : metadata.op;
-    diffs[resource] = metadata.diffs ?? Object.keys(metadata.detailedDiff ?? {});
-  };
-  const append = (text: string) => {
-    output += text;
-  };
-  const observers: Observers = {
-    color: "never",
-    onOutput: append,
-    onError: append,
-    onEvent(event) {
-      if (event.diagnosticEvent) diagnostics += event.diagnosticEvent.message;
-      // A refresh knows what it found only once it has looked; anything else once it has begun.
-      if (event.resOutputsEvent?.metadata.op === "refresh") noteRefresh(event.resOutputsEvent.metadata);
-      else if (event.resourcePreEvent && event.resourcePreEvent.metadata.op !== "refresh") {
-        note(event.resourcePreEvent.metadata);
-      }
-    },
-  };
-  const noteRefresh = (metadata: NonNullable<EngineEvent["resOutputsEvent"]>["metadata"]) => {
-    if (!metadata.new) note({ ...metadata, op: "delete" });
-    else if (JSON.stringify(metadata.old?.outputs) !== JSON.stringify(metadata.new.outputs)) {
-      note({ ...metadata, op: "update" });
-    }
-  };
-  let ok = true;
-  try {
-    await operation(observers);
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    ok = false;
-    append(error.message);
+  for (const { resOutputsEvent } of events) {
+    const { op, urn, type } = resOutputsEvent?.metadata ?? { op: "same", urn: "", type: "" };
+    if (["same", "read", "refresh"].includes(op) || /^pulumi:(pulumi:Stack|providers:)/.test(type)) continue;
+    const name = nameOf(urn);
+    if (steps[name] !== "replace") steps[name] = /replace/.test(op) ? "replace" : op;
   }
-  return { ok, steps, diffs, diagnostics, output };
+  return steps;
+}
+
+/** Reads a secret as the state has it when it is exported with its plain text. */
+function unseal(_key: string, value: unknown): unknown {
+  const isSecret = typeof value === "object" && value !== null && "plaintext" in value;
+  return isSecret ? (JSON.parse(String(value.plaintext)) as unknown) : value;
+}
+
+/** The statement that declares a resource: `declare("pave.Callback", "done", { … })`. */
+export function declare(kind: string, name: string, args: object): string {
+  return `new hookplane.${kind}(${JSON.stringify(name)}, ${JSON.stringify(args)});\n`;
 }
 
 function nameOf(urn: string): string {
   return urn.split("::").at(-1) ?? urn;
-}
-
-async function urnOf(stack: Stack, resource: string): Promise<string> {
-  const { deployment } = (await stack.exportStack()) as { deployment: { resources: { urn: string }[] } };
-  const found = deployment.resources.find(({ urn }) => nameOf(urn) === resource);
-  if (!found) throw new Error(`No resource '${resource}' in the state.`);
-  return found.urn;
 }
