@@ -2,7 +2,8 @@ import { connect } from "node:net";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Svix } from "svix";
-import { refusalOf, startService, type TestService } from "./service.suite.ts";
+import { createLogger } from "../log.ts";
+import { eventually, refusalOf, startService, type TestService } from "./service.suite.ts";
 
 let service: TestService;
 beforeAll(async () => {
@@ -261,6 +262,35 @@ describe("every answer", () => {
     ];
     expect(first.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
     expect(second.headers.get("x-request-id")).not.toBe(first.headers.get("x-request-id"));
+  });
+});
+
+describe("the log", () => {
+  test("has a line per request and no secret, at any level", async () => {
+    const lines: string[] = [];
+    const logger = createLogger("trace", { write: (line) => void lines.push(line) });
+    {
+      await using logged = await startService({}, logger);
+      await logged.svix.application.create({ name: "a", uid: "a" });
+      const key = `whsec_${Buffer.from("canary".repeat(5)).toString("base64")}`;
+      await logged.request("POST", "/api/v1/app/a/endpoint", {
+        url: `${logged.url}/inbox/a?token=canary`,
+        secret: key,
+        headers: { authorization: "canary" },
+      });
+      await logged.request("POST", "/api/v1/app/a/endpoint", { url: "canary", secret: "canary" });
+      await logged.request("POST", "/api/v1/app/a/msg", { eventType: "a", payload: { a: "canary" } });
+      await fetch(`${logged.url}/api/v1/app?token=canary`, { headers: { authorization: "Bearer canary" } });
+      await eventually(async () => {
+        expect((await logged.request("GET", "/inbox/a/requests")).json.data).toHaveLength(1);
+      });
+      expect(lines.join("")).not.toContain(logged.token);
+      expect(lines.join("")).not.toContain(key);
+    }
+    expect(lines.join("")).not.toContain("canary");
+    expect(lines.map((line) => JSON.parse(line))).toContainEqual(
+      expect.objectContaining({ method: "POST", route: "/api/v1/app/:app/endpoint", status: 201 }),
+    );
   });
 });
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ApiException, Svix } from "svix";
 import { expect, vi } from "vitest";
 import { defaultConfig, type Config } from "../config.ts";
-import { createLogger } from "../log.ts";
+import { createLogger, type Logger } from "../log.ts";
 import { openService, type Service } from "../service.ts";
 
 /** A service of the test's own, on a free port and with an empty data folder. */
@@ -34,11 +34,14 @@ export interface TestAnswer {
   readonly json: any;
 }
 
-export async function startService(settings: Partial<Config> = {}): Promise<TestService> {
+export async function startService(
+  settings: Partial<Config> = {},
+  logger: Logger = createLogger("silent"),
+): Promise<TestService> {
   const dataDir = await mkdtemp(join(tmpdir(), "hookplane-api-"));
   const service = await openService(
     { ...defaultConfig(), port: 0, dataDir, inbox: true, allowSubnets: ["127.0.0.0/8"], ...settings },
-    createLogger("silent"),
+    logger,
   );
   const { url } = service;
   const { token } = service.credentials.admin;
