@@ -23,6 +23,10 @@ export function baseUrl(): z.ZodPipe<z.ZodString, z.ZodTransform<string, string>
 }
 
 function urlFault(value: string): string | undefined {
+  // The URL standard would drop these silently, and the vendor would then keep another text than the program has.
+  // eslint-disable-next-line no-control-regex -- exactly those are looked for
+  if (/[\u0000-\u0020\u007f]/.test(value))
+    return "must not hold spaces or control characters; percent-encode them";
   if (!URL.canParse(value)) {
     return `must be an absolute http or https URL, such as "https://example.com/hooks", not "${shown(value)}"`;
   }
@@ -34,10 +38,6 @@ function urlFault(value: string): string | undefined {
   if (url.username || url.password) {
     return `must not hold credentials, which would stand in plain text in the state; remove what is before "@${url.host}"`;
   }
-  // The URL standard would drop these silently, and the vendor would then keep another text than the program has.
-  // eslint-disable-next-line no-control-regex -- exactly those are looked for
-  if (/[\u0000-\u0020\u007f]/.test(value))
-    return "must not hold spaces or control characters; percent-encode them";
   return undefined;
 }
 
@@ -72,42 +72,44 @@ export function httpMethod(): z.ZodPipe<
 
 /** Header names and values that HTTP allows. Values are secret: no message repeats one. */
 export function headerMap(): z.ZodRecord<z.ZodString, z.ZodString> {
-  return z.record(z.string(), z.string()).check((context) => {
+  const names = z.string().refine((name) => isAllowed(() => validateHeaderName(name)), {
+    error: ({ input }) =>
+      `"${String(input)}" is no header name: HTTP allows letters, digits and !#$%&'*+-.^_\`|~ (RFC 9110, 5.6.2)`,
+  });
+  const values = z.string().refine((value) => isAllowed(() => validateHeaderValue("x", value)), {
+    error: "the value holds a character that HTTP forbids in a header, such as a line break (RFC 9110, 5.5)",
+  });
+  return z.record(names, values).check((context) => {
     const seen = new Map<string, string>();
-    for (const [name, value] of Object.entries(context.value)) {
-      const fault = headerFault(name, value) ?? duplicateFault(seen.get(name.toLowerCase()), name);
+    for (const name of Object.keys(context.value)) {
+      const first = seen.get(name.toLowerCase());
       seen.set(name.toLowerCase(), name);
-      if (fault) context.issues.push({ code: "custom", input: context.value, path: [name], message: fault });
+      if (first === undefined) continue;
+      const message = `"${name}" and "${first}" are one header: names have no case`;
+      context.issues.push({ code: "custom", input: context.value, path: [name], message });
     }
   });
 }
 
-function headerFault(name: string, value: string): string | undefined {
+function isAllowed(validate: () => void): boolean {
   try {
-    validateHeaderName(name);
+    validate();
+    return true;
   } catch {
-    return `"${name}" is no header name: HTTP allows letters, digits and !#$%&'*+-.^_\`|~ (RFC 9110, 5.6.2)`;
+    return false;
   }
-  try {
-    validateHeaderValue(name, value);
-  } catch {
-    return `the value of "${name}" holds a character that HTTP forbids in a header, such as a line break (RFC 9110, 5.5)`;
-  }
-  return undefined;
-}
-
-function duplicateFault(first: string | undefined, name: string): string | undefined {
-  return first === undefined ? undefined : `"${name}" and "${first}" are one header: names have no case`;
 }
 
 /** A list without repetitions, in which each repetition is reported at its place. */
 export function distinctList<Item extends z.ZodType<string>>(item: Item): z.ZodArray<Item> {
-  return z.array(item).check((context) => {
-    context.value.forEach((value, index) => {
-      if (context.value.indexOf(value) < index) {
-        const message = `"${value}" is in the list twice`;
-        context.issues.push({ code: "custom", input: value, path: [index], message });
+  const report = (list: readonly unknown[], context: z.core.$RefinementCtx): void => {
+    list.forEach((value, index) => {
+      if (list.indexOf(value) < index) {
+        const message = `"${String(value)}" is in the list twice`;
+        context.addIssue({ code: "custom", input: value, path: [index], message });
       }
     });
-  });
+  };
+  // Asked for although an item may be wrong as well: all faults are told at once.
+  return z.array(item).superRefine(report, { when: ({ value }) => Array.isArray(value) });
 }

@@ -42,7 +42,7 @@ export interface VendorServer extends AsyncDisposable {
   /** Every request so far, in order. */
   readonly requests: readonly VendorRequest[];
   /** Misbehave at the next requests, one behavior each; `null` behaves. */
-  misbehave(...behaviors: readonly (Misbehavior | null)[]): void;
+  readonly misbehave: (...behaviors: readonly (Misbehavior | null)[]) => void;
 }
 
 /** A vendor's API on a free port of this machine that misbehaves on command. */

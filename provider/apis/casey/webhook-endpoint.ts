@@ -180,8 +180,12 @@ function isMasked(secret: string): boolean {
   return /\*{3}|•|…|\.{3}/u.test(secret);
 }
 
-/** The endpoints that this process made or took over, so that no two resources take the same one. */
+/** The endpoints that this process made or took over, with their account, so that no two resources take the same one. */
 const taken = new Set<string>();
+
+function takenKey({ connection }: CaseyContext, { id }: CaseyWebhook): string {
+  return `${connection.url} ${id}`;
+}
 
 /** Waits before each look for what a lost request may have made: it may still be at work when its answer is lost. */
 const looksAfterMs = [0, 250, 750] as const;
@@ -201,14 +205,14 @@ async function createOnce(
   for (let tries = 1; ; tries++) {
     try {
       const made = await client.create(settings);
-      taken.add(made.webhook.id);
+      taken.add(takenKey(context, made.webhook));
       return made;
     } catch (error) {
       // A failure that did nothing ends it, except after a lost try, which may show only now.
       if (!(error instanceof HttpError) || (error.outcome !== "unknown" && tries === 1)) throw error;
       const found = await findMade(context, client, settings, startedAt, error);
       if (found) {
-        taken.add(found.id);
+        taken.add(takenKey(context, found));
         return { webhook: found, secret: null };
       }
       if (tries === 2) throw error;
@@ -229,7 +233,9 @@ async function findMade(
     const since = client.toVendorTime(startedAt) - 2_000;
     const candidates = webhooks.filter(
       (webhook) =>
-        !taken.has(webhook.id) && Date.parse(webhook.createdAt) >= since && hasSettings(webhook, settings),
+        !taken.has(takenKey(context, webhook)) &&
+        Date.parse(webhook.createdAt) >= since &&
+        hasSettings(webhook, settings),
     );
     if (candidates.length > 1) {
       const ids = candidates.map(({ id }) => `"${id}"`).join(", ");
