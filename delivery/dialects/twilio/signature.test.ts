@@ -1,3 +1,4 @@
+import twilio from "twilio";
 import { describe, expect, test } from "vitest";
 import { isBodyHashRight, isSignatureRight, toSignature, toSignedUrl } from "./signature.ts";
 
@@ -82,6 +83,13 @@ describe("isSignatureRight()", () => {
     const hashed = `${url}&bodySHA256=${emptyHash}`;
     expect(isSignatureRight(authToken, "Ldidvp12m26NI7eqEvxnEpkd9Hc=", hashed, none)).toBe(true);
     expect(isBodyHashRight(hashed, Buffer.from("{}"))).toBe(true);
+  });
+
+  test("accepts a query string signed as Node's querystring writes it, as the official package does", () => {
+    const signature = toSignature(authToken, "https://mycompany.com/?Body=It's%20all", form);
+    const receivedUrl = "https://mycompany.com/?Body=It%27s+all";
+    expect(isSignatureRight(authToken, signature, receivedUrl, form)).toBe(true);
+    expect(twilio.validateRequest(authToken, signature, receivedUrl, Object.fromEntries(form))).toBe(true);
   });
 
   test.each([

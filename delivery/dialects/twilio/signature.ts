@@ -41,12 +41,7 @@ export function isSignatureRight(
   parameters: URLSearchParams,
 ): boolean {
   const normalized = URL.parse(url)?.href ?? url;
-  const spellings = [
-    url,
-    normalized,
-    withLegacyQuery(withoutPort(normalized)),
-    withLegacyQuery(withPort(normalized)),
-  ];
+  const spellings = [url, normalized, withLegacyQuery(normalized)];
   return spellings
     .flatMap((spelling) => [withoutPort(spelling), withPort(spelling)])
     .some((candidate) => equalInConstantTime(signature, toSignature(authToken, candidate, parameters)));
