@@ -35,6 +35,12 @@ export interface CaseyWebhook {
   readonly enabled: boolean;
 }
 
+/** A request as the inbox shows it. */
+export interface ReceivedEvent {
+  readonly verified: boolean;
+  readonly body: string;
+}
+
 export interface Connections {
   readonly pave: { url: string; username: string; apiKey: string; apiSecret: string };
   readonly twilio: { url: string; accountSid: string; authToken: string };
@@ -58,10 +64,7 @@ export interface RawVendor {
   /** What the inbox answers from now on. */
   answerWith(inbox: string, status: number): Promise<void>;
   /** Waits until the inbox has received as many requests. */
-  received(
-    inbox: string,
-    count: number,
-  ): Promise<readonly { readonly verified: boolean; readonly body: string }[]>;
+  received(inbox: string, count: number): Promise<readonly ReceivedEvent[]>;
 }
 
 /** The vendors, played by the delivery service, behind an address that counts requests and misbehaves on command. */
@@ -206,14 +209,16 @@ export function rawVendor({ pave, twilio, casey, svix }: Connections): RawVendor
       await call(`${svix.url}/inbox/${inbox}/answer`, { ...json(adminHeaders, { status }), method: "PUT" });
     },
     async received(inbox, count) {
-      for (const endsAt = Date.now() + 5_000; ; await sleep(20)) {
-        const { data } = await call<{ data: { verified: boolean; body: string }[] }>(
+      const endsAt = Date.now() + 5_000;
+      for (;;) {
+        const { data } = await call<{ data: ReceivedEvent[] }>(
           `${svix.url}/inbox/${inbox}/requests`,
           json(adminHeaders),
         );
         if (data.length >= count) return data;
         if (Date.now() > endsAt)
           throw new Error(`The inbox '${inbox}' received ${data.length}, not ${count}.`);
+        await sleep(20);
       }
     },
   };
