@@ -6,7 +6,13 @@ const program = new Command("hookplane")
   .description("Webhooks as code: the service that delivers them.")
   .version(version, "-v, --version", "print the version")
   .showHelpAfterError("(hookplane --help shows what there is)")
-  .showSuggestionAfterError();
+  .showSuggestionAfterError()
+  .exitOverride((error) => {
+    if (error.exitCode === 0) process.exit(0);
+    // Wrong usage is told as wrong settings are, for whoever started the command from a program.
+    console.error(JSON.stringify({ event: "failed", code: "settings_invalid", message: error.message }));
+    process.exit(2);
+  });
 
 const serve = program
   .command("serve")
@@ -36,7 +42,4 @@ Exit codes: 0 stopped, 1 unexpected failure, 2 wrong settings, 3 address or port
 4 data folder in use or unusable, 5 credentials unusable. The last line on standard error says why.`,
 );
 
-// Wrong usage has the exit code of wrong settings.
-program.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
-serve.exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
 await program.parseAsync();

@@ -172,9 +172,10 @@ const schema = z.object({
     .never("PostgreSQL is not supported by this version: leave it out, and the data goes to the data folder")
     .optional(),
   allowSubnet: z
-    .union([z.array(z.string()), z.string().transform((text) => text.split(","))])
+    .union([z.string(), z.array(z.string())])
     .default([])
-    .transform((subnets) => subnets.map((subnet) => subnet.trim()).filter((subnet) => subnet !== ""))
+    .transform((given) => [given].flat().flatMap((text) => text.split(",")))
+    .transform((subnets) => subnets.map((subnet) => subnet.trim()))
     .refine((subnets) => subnets.every(isSubnet), "write each subnet as address/prefix, such as 10.0.0.0/8"),
   inbox: z
     .union(

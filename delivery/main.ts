@@ -12,6 +12,8 @@ import { version } from "./version.ts";
  * `StartError`).
  */
 export async function runService(flags: Flags): Promise<void> {
+  // What the service writes is for its own user alone, also in a folder that others may read.
+  process.umask(0o077);
   process.once("uncaughtException", fail);
   process.once("unhandledRejection", fail);
   try {

@@ -325,7 +325,9 @@ describe("delivery", () => {
 
   test("what waits for an endpoint that was disabled meanwhile fails without a request", async () => {
     const receiver = await openReceiver(() => ({ status: 500 }));
-    const { dispatcher, store, stateOf, attemptsOf } = await openEngine([endpointTo(receiver.url)]);
+    const { dispatcher, store, stateOf, attemptsOf } = await openEngine([endpointTo(receiver.url)], {
+      dialectOf: () => ({ ...plainDialect, retryDelaysMs: [500, 500] }),
+    });
     const message = await dispatcher.publish(application, event());
     await vi.waitFor(async () => {
       expect(await stateOf(message.id)).toMatchObject({ attempts: 1 });
