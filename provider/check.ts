@@ -37,7 +37,9 @@ export function checkInputs(
     if (containsUnknown(value)) inputs[name] = value;
     else if (parsed.success && parsed.data !== undefined) inputs[name] = parsed.data;
     for (const issue of parsed.error?.issues ?? []) {
-      if (!containsUnknown(valueAt(value, issue.path))) failures.push(...failuresOf(issue, name));
+      // A name is known whatever its value.
+      const isJudged = issue.code === "invalid_key" || !containsUnknown(valueAt(value, issue.path));
+      if (isJudged) failures.push(...failuresOf(issue, name));
     }
   }
   for (const name of Object.keys(news)) {
@@ -57,7 +59,7 @@ export function checkInputs(
 
 /** What a person reads in place of zod's words where those speak of types. */
 function describe(issue: z.core.$ZodRawIssue, name: string): string | undefined {
-  if (issue.code === "invalid_type" && issue.input === undefined) {
+  if ((issue.code === "invalid_type" || issue.code === "invalid_value") && issue.input === undefined) {
     const path = issue.path?.length ? formatPath([name, ...issue.path]) : name;
     return `"${path}" is required`;
   }

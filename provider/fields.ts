@@ -72,28 +72,37 @@ export function httpMethod(): z.ZodPipe<
 
 /** Header names and values that HTTP allows. Values are secret: no message repeats one. */
 export function headerMap(): z.ZodRecord<z.ZodString, z.ZodString> {
-  const names = z.string().refine((name) => isAllowed(() => validateHeaderName(name)), {
+  const names = z.string().refine((name) => isAllowed(validateHeaderName, name), {
     error: ({ input }) =>
       `"${String(input)}" is no header name: HTTP allows letters, digits and !#$%&'*+-.^_\`|~ (RFC 9110, 5.6.2)`,
   });
-  const values = z.string().refine((value) => isAllowed(() => validateHeaderValue("x", value)), {
+  const values = z.string().refine((value) => isAllowed(validateHeaderValue, "x", value), {
     error: "the value holds a character that HTTP forbids in a header, such as a line break (RFC 9110, 5.5)",
   });
-  return z.record(names, values).check((context) => {
-    const seen = new Map<string, string>();
-    for (const name of Object.keys(context.value)) {
-      const first = seen.get(name.toLowerCase());
-      seen.set(name.toLowerCase(), name);
-      if (first === undefined) continue;
-      const message = `"${name}" and "${first}" are one header: names have no case`;
-      context.issues.push({ code: "custom", input: context.value, path: [name], message });
-    }
-  });
+  return z.record(names, values).check(
+    always<Record<string, string>>((context) => {
+      const seen = new Map<string, string>();
+      for (const name of Object.keys(context.value)) {
+        const first = seen.get(name.toLowerCase());
+        seen.set(name.toLowerCase(), name);
+        if (first === undefined) continue;
+        const message = `"${name}" and "${first}" are one header: names have no case`;
+        context.issues.push({ code: "custom", input: context.value, path: [name], message });
+      }
+    }),
+  );
 }
 
-function isAllowed(validate: () => void): boolean {
+/** A check of a whole list or map that is made even where one of its parts is wrong already: all faults are told at once. */
+function always<T>(fn: z.core.CheckFn<T>): z.core.$ZodCheck<T> {
+  const check = z.core._check<T>(fn);
+  check._zod.def.when = ({ value }) => typeof value === "object" && value !== null;
+  return check;
+}
+
+function isAllowed<Args extends string[]>(validate: (...args: Args) => void, ...args: Args): boolean {
   try {
-    validate();
+    validate(...args);
     return true;
   } catch {
     return false;

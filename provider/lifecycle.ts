@@ -106,7 +106,7 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     }
   }
 
-  /** The vendor's answer as state: see `toState` of a definition. */
+  /** The vendor's answer as state: see `toState` of a definition. `managed` is undefined on import: it takes over all. */
   function finish(
     observed: unknown,
     known: Properties,
@@ -118,7 +118,7 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     for (const { name, schema, marks } of properties) {
       if (marks.local) state[name] = known[name] ?? z.safeParse(schema, undefined).data;
       else if (marks.unmanaged && managed && isAbsent(managed[name])) state[name] = undefined;
-      else if (isSame(actual[name], known[name], marks.compare)) state[name] = known[name] ?? actual[name];
+      else if (managed && isSame(actual[name], known[name], marks.compare)) state[name] = known[name];
     }
     if (account) state.account = account.identity;
     if (!isAbsent(known.connection)) state.connection = known.connection;

@@ -287,7 +287,7 @@ export function testResource(subject: ResourceSubject): void {
         );
         for (const secret of secretTexts) {
           for (const text of told) expect(text).not.toContain(secret);
-          for (const error of failures) expect(JSON.stringify(error) ?? "").not.toContain(secret);
+          for (const error of failures) expect(JSON.stringify({ error })).not.toContain(secret);
         }
         expect(vendor.requests.length).toBeGreaterThan(0);
       },
