@@ -101,6 +101,11 @@ describe("verifySignedRequest()", () => {
     }
   });
 
+  test("looks at 32 signatures and no more", () => {
+    expect(verify(`${`${bad} `.repeat(31)}${good}`)).toMatchObject({ verified: true });
+    expect(verify(`${`${bad} `.repeat(32)}${good}`)).toMatchObject({ verified: false });
+  });
+
   test("accepts the old secret until it expires", () => {
     const current = { key: createSigningSecret(), expiresAt: null };
     expect(verify(good, { secrets: [current, { key, expiresAt: now + 1 }] })).toMatchObject({

@@ -5,10 +5,10 @@ import {
   createSecretKey,
   randomBytes,
   sign,
-  timingSafeEqual,
   verify,
   type KeyObject,
 } from "node:crypto";
+import { equalInConstantTime } from "./constant-time.ts";
 import type { ReceivedRequest, Verification } from "./dialect.ts";
 import type { SigningSecret } from "./endpoint.ts";
 
@@ -19,6 +19,9 @@ import type { SigningSecret } from "./endpoint.ts";
 export const standardRetryDelaysMs: readonly number[] = [
   5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400,
 ].map((seconds) => seconds * 1_000);
+
+/** How many signatures of a request are looked at: more than any rotation makes, few enough for a hostile sender. */
+const maxSignatures = 32;
 
 /** How old or how far ahead a timestamp may be: five minutes, as in every official library. */
 const toleranceSeconds = 300;
@@ -46,7 +49,10 @@ export function signContent(content: SignedContent, keys: readonly string[]): st
   return keys.map((key) => toSigner(key).sign(content)).join(" ");
 }
 
-/** The headers that sign a body, in both families that receivers' libraries read (Standard Webhooks' own and Svix's): with the current key and with each that has not expired. */
+/**
+ * The headers that sign a body with the current key and with each that has not expired, in both families that receivers'
+ * libraries read: Standard Webhooks' own and Svix's.
+ */
 export function signatureHeaders(
   messageId: string,
   body: Uint8Array,
@@ -88,10 +94,8 @@ export function verifySignedRequest(
   if (ageSeconds > toleranceSeconds) return refusal("the timestamp is more than five minutes old");
   if (ageSeconds < -toleranceSeconds) return refusal("the timestamp is more than five minutes ahead");
   const content = { id, timestamp, body: request.body };
-  const signers = validKeys(secrets, now).map(toSigner);
-  const matches = signature
-    .split(" ")
-    .some((entry) => signers.some((signer) => signer.verifies(content, entry)));
+  const entries = signature.split(" ", maxSignatures);
+  const matches = validKeys(secrets, now).some((key) => toSigner(key).matches(content, entries));
   return matches ? { verified: true, by: "signature" } : refusal("no signature matches a valid secret");
 }
 
@@ -107,7 +111,8 @@ function validKeys(secrets: readonly SigningSecret[], now: number): string[] {
 interface Signer {
   /** The signature with its version: `v1,…`. */
   sign(content: SignedContent): string;
-  verifies(content: SignedContent, entry: string): boolean;
+  /** Whether one of the entries is the content's signature by this key. */
+  matches(content: SignedContent, entries: readonly string[]): boolean;
 }
 
 /** Preparing a key costs as much as signing: the last ones used are kept. */
@@ -132,11 +137,9 @@ function toHmacSigner(key: string): Signer {
     `v1,${createHmac("sha256", secret).update(`${id}.${timestamp}.`).update(body).digest("base64")}`;
   return {
     sign: signContentWithSecret,
-    verifies: (content, entry) => {
-      const expected = Buffer.from(signContentWithSecret(content));
-      const given = Buffer.from(entry);
-      // The length of a signature is no secret.
-      return given.length === expected.length && timingSafeEqual(given, expected);
+    matches(content, entries) {
+      const expected = signContentWithSecret(content);
+      return entries.some((entry) => equalInConstantTime(entry, expected));
     },
   };
 }
@@ -147,8 +150,9 @@ const ed25519Prefix = Buffer.from("302e020100300506032b657004220420", "hex");
 function toEd25519Signer(key: string): Signer {
   // The key is the seed, with or without the public key behind it.
   const seed = Buffer.from(key.slice("whsk_".length), "base64").subarray(0, 32);
-  if (seed.length < 32)
+  if (seed.length < 32) {
     throw new Error("An ed25519 signing key is too short: write whsk_ and 32 or 64 bytes in base64.");
+  }
   const privateKey: KeyObject = createPrivateKey({
     key: Buffer.concat([ed25519Prefix, seed]),
     format: "der",
@@ -159,8 +163,11 @@ function toEd25519Signer(key: string): Signer {
     Buffer.concat([Buffer.from(`${id}.${timestamp}.`), body]);
   return {
     sign: (content) => `v1a,${sign(null, toBytes(content), privateKey).toString("base64")}`,
-    verifies: (content, entry) =>
-      entry.startsWith("v1a,") &&
-      verify(null, toBytes(content), publicKey, Buffer.from(entry.slice("v1a,".length), "base64")),
+    matches(content, entries) {
+      const bytes = toBytes(content);
+      return entries
+        .filter((entry) => entry.startsWith("v1a,"))
+        .some((entry) => verify(null, bytes, publicKey, Buffer.from(entry.slice("v1a,".length), "base64")));
+    },
   };
 }

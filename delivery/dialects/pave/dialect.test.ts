@@ -110,6 +110,13 @@ describe("verify()", () => {
     });
   });
 
+  test("takes the credentials of the URL for credentials", () => {
+    const open = { ...callback, url: "https://user:pass@receiver.example/", headers: {} };
+    const sent = received(paveDialect.encode(anInput(open, aMessage("SESSION:COMPLETE", {}))));
+    expect(paveDialect.verify(sent, open, suiteTime)).toEqual({ verified: true, by: "credentials" });
+    expect(paveDialect.verify({ ...sent, headers: {} }, open, suiteTime)).toMatchObject({ verified: false });
+  });
+
   test("verifies nothing where the callback has no headers", () => {
     expect(paveDialect.verify(request, { ...callback, headers: {} }, suiteTime)).toEqual({
       verified: false,

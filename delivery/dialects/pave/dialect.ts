@@ -48,23 +48,22 @@ export const paveDialect: Dialect = {
   selects: listensTo,
   encode({ endpoint, message }) {
     const { method, payload } = settingsOf(endpoint);
-    const target = toTarget(endpoint.url);
+    const { url, headers } = addressOf(endpoint);
     const additions = { ...payload, ...defaultPayload(message.eventType) };
-    const headers = { ...target.headers, ...toWireHeaders(endpoint.headers) };
     if (method === "GET") {
       const query = toQuery({ ...additions, ...parsePayload(message.payload) });
-      return { method, url: withQuery(target.url, query).href, headers, body: null };
+      return { method, url: withQuery(url, query).href, headers, body: null };
     }
     return {
       method,
-      url: target.url.href,
+      url: url.href,
       headers: { "content-type": "application/json", ...headers },
       body: withAdditions(message, additions),
     };
   },
   judge: judgeAnswer,
   verify(request, endpoint) {
-    const configured = Object.entries(toWireHeaders(endpoint.headers));
+    const configured = Object.entries(addressOf(endpoint).headers);
     if (configured.length === 0) return { verified: false, reason: "no credentials configured" };
     const wrong = configured
       .filter(([name, value]) => !equalInConstantTime(request.headers[name] ?? "", value))
@@ -74,6 +73,12 @@ export const paveDialect: Dialect = {
       : { verified: false, reason: `missing or wrong headers: ${wrong.join(", ")}` };
   },
 };
+
+/** Where a callback's requests go, and the credentials they carry: its headers, and its URL's userinfo. */
+function addressOf(endpoint: Endpoint) {
+  const { url, headers } = toTarget(endpoint.url);
+  return { url, headers: { ...headers, ...toWireHeaders(endpoint.headers) } };
+}
 
 function toQuery(attributes: JsonObject): URLSearchParams {
   const query = new URLSearchParams();

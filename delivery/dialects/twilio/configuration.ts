@@ -83,14 +83,16 @@ export function parseUpdate(form: URLSearchParams): ConfigurationUpdate {
   const method = form.get("Method")?.toUpperCase();
   if (method === "") changes.method = freshConfiguration.method;
   else if (method === "GET" || method === "POST") changes.method = method;
-  else if (method !== undefined)
+  else if (method !== undefined) {
     problems.push({ code: 50055, message: "Invalid webhook method: use GET or POST." });
+  }
 
   const target = form.get("Target");
   if (target === "") changes.target = freshConfiguration.target;
   else if (target === "webhook" || target === "flex") changes.target = target;
-  else if (target !== null)
+  else if (target !== null) {
     problems.push({ code: 50364, message: "Invalid webhook target: use webhook or flex." });
+  }
 
   if (form.has("Filters")) {
     const filters = [...new Set(form.getAll("Filters"))];

@@ -110,10 +110,12 @@ function verifyRequest(request: ReceivedRequest, authToken: string): Verificatio
   if (signature === undefined || signature === "") return refusal("the header X-Twilio-Signature is missing");
   const hasBodyHash = request.url.includes("bodySHA256");
   const isForm = /^application\/x-www-form-urlencoded\b/i.test(request.headers["content-type"] ?? "");
-  if (hasBodyHash && !isBodyHashRight(request.url, request.body))
+  if (hasBodyHash && !isBodyHashRight(request.url, request.body)) {
     return refusal("bodySHA256 is not the body's hash");
-  if (!hasBodyHash && !isForm && request.body.length > 0)
+  }
+  if (!hasBodyHash && !isForm && request.body.length > 0) {
     return refusal("the body is not a form, and not signed");
+  }
   const parameters = new URLSearchParams(hasBodyHash ? "" : new TextDecoder().decode(request.body));
   return isSignatureRight(authToken, signature, request.url, parameters)
     ? { verified: true, by: "signature" }

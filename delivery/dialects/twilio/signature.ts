@@ -20,13 +20,28 @@ export function toSignedUrl(url: URL): string {
  * name and value in the order of the names; of a repeated one each different value, in order.
  */
 export function toSignature(authToken: string, url: string, parameters: URLSearchParams): string {
-  const names = [...new Set(parameters.keys())].sort();
-  const pairs = names.flatMap((name) =>
-    [...new Set(parameters.getAll(name))].sort().map((value) => name + value),
+  return signText(authToken, url + toSignedParameters(parameters));
+}
+
+function signText(authToken: string, text: string): string {
+  return createHmac("sha1", authToken).update(text).digest("base64");
+}
+
+function toSignedParameters(parameters: URLSearchParams): string {
+  const pairs = [...parameters].sort(
+    ([name, value], [otherName, otherValue]) => compare(name, otherName) || compare(value, otherValue),
   );
-  return createHmac("sha1", authToken)
-    .update(url + pairs.join(""))
-    .digest("base64");
+  return pairs
+    .filter(([name, value], index) => {
+      const [lastName, lastValue] = pairs[index - 1] ?? [];
+      return name !== lastName || value !== lastValue;
+    })
+    .map(([name, value]) => name + value)
+    .join("");
+}
+
+function compare(left: string, right: string): number {
+  return left < right ? -1 : left > right ? 1 : 0;
 }
 
 /**
@@ -41,10 +56,11 @@ export function isSignatureRight(
   parameters: URLSearchParams,
 ): boolean {
   const normalized = URL.parse(url)?.href ?? url;
+  const signedParameters = toSignedParameters(parameters);
   const spellings = [url, normalized, withLegacyQuery(normalized)];
   return spellings
     .flatMap((spelling) => [withoutPort(spelling), withPort(spelling)])
-    .some((candidate) => equalInConstantTime(signature, toSignature(authToken, candidate, parameters)));
+    .some((candidate) => equalInConstantTime(signature, signText(authToken, candidate + signedParameters)));
 }
 
 /** Whether the body is the one that a URL with `bodySHA256` promises. */
