@@ -6,6 +6,7 @@ import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { isoTime, metadata, queryFlag, refused, textField, throttleRate } from "./fields.ts";
+import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
@@ -93,7 +94,9 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     return store.write(async (tx) => {
       const existing = await requireApplication(tx, request.params.app);
       refuseVendorAccount(context, existing);
-      return toOut(await updateApplication(tx, existing, body, context.now()));
+      const { name, uid, throttleRate, metadata } = body;
+      const changes = given({ name, uid, throttleRate, metadata });
+      return toOut(await updateApplication(tx, existing, changes, context.now()));
     });
   });
 
@@ -124,19 +127,19 @@ export async function insertApplication(tx: Tx, input: ApplicationIn, now: numbe
   return application;
 }
 
-function withDefaults(input: ApplicationIn): Pick<Application, "name" | "uid" | "throttleRate" | "metadata"> {
-  const { name, uid = null, throttleRate = null, metadata = {} } = input;
-  return { name, uid, throttleRate, metadata };
+type ApplicationMembers = Pick<Application, "name" | "uid" | "throttleRate" | "metadata">;
+
+function withDefaults({ name, uid, throttleRate, metadata }: ApplicationIn): ApplicationMembers {
+  return { uid: null, throttleRate: null, metadata: {}, ...given({ uid, throttleRate, metadata }), name };
 }
 
 async function updateApplication(
   tx: Tx,
   existing: Application,
-  changes: Partial<ApplicationIn>,
+  changes: Partial<ApplicationMembers>,
   now: number,
 ): Promise<Application> {
-  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-  const application: Application = { ...existing, ...given, updatedAt: now };
+  const application: Application = { ...existing, ...changes, updatedAt: now };
   await nameConflict(application.uid, () => tx.applications.update(application));
   return application;
 }

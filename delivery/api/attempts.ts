@@ -107,7 +107,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.get<{ Params: MessageParams }>("/app/:app/msg/:message/endpoint", async (request) => {
     const { query } = readInput(request, { query: pageQuery });
-    const page = await store.read(async (tx) => {
+    return store.read(async (tx): Promise<ListPage<MessageEndpointOut>> => {
       const application = await requireApplication(tx, request.params.app);
       const message = await requireMessage(tx, application, request.params.message);
       const deliveries = (await tx.deliveries.listByMessage(message.id)).toSorted((left, right) =>
@@ -122,7 +122,6 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
       }
       return { ...page, data: destinations };
     });
-    return page;
   });
 
   instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/msg", async (request, reply) => {

@@ -25,6 +25,7 @@ import {
   throttleRate,
   uniqueList,
 } from "./fields.ts";
+import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { bodyFault, readInput } from "./input.ts";
 import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
@@ -122,15 +123,12 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
   const { store } = context;
 
   /** Finds an endpoint that this API may change, and stores what it becomes. */
-  async function change(
-    params: EndpointParams,
-    apply: (endpoint: Endpoint, now: number) => Endpoint,
-  ): Promise<Endpoint> {
+  async function change(params: EndpointParams, apply: (endpoint: Endpoint) => Endpoint): Promise<Endpoint> {
     return store.write(async (tx) => {
       const application = await requireApplication(tx, params.app);
       refuseVendorAccount(context, application);
       const existing = await requireEndpoint(tx, application, params.endpoint);
-      return save(tx, existing, apply(existing, context.now()), context.now());
+      return save(tx, existing, apply(existing), context.now());
     });
   }
 
@@ -191,7 +189,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.patch<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", async (request) => {
     const { body } = readInput(request, { body: endpointPatch });
-    return toEndpointOut(await change(request.params, (endpoint) => ({ ...endpoint, ...given(body) })));
+    return toEndpointOut(await change(request.params, (endpoint) => ({ ...endpoint, ...toMembers(body) })));
   });
 
   instance.delete<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", async (request, reply) => {
@@ -382,19 +380,25 @@ function withDefaults(input: z.output<typeof endpointUpdate>): EndpointMembers {
     throttleRate: null,
     metadata: {},
     version: 1,
-    ...given(input),
+    ...toMembers(input),
     url: input.url,
   };
 }
 
 /** The members that the caller has given, as they are stored. */
-function given(input: z.output<typeof endpointPatch>): Partial<EndpointMembers> {
-  const { eventTypes, url, uid, description, disabled, channels, throttleRate, metadata, version } = input;
-  const stored = {
-    ...{ url, uid, description, disabled, channels, throttleRate, metadata, version },
-    filterTypes: eventTypes,
-  };
-  return Object.fromEntries(Object.entries(stored).filter(([, value]) => value !== undefined));
+function toMembers(input: z.output<typeof endpointPatch>): Partial<EndpointMembers> {
+  const {
+    eventTypes: filterTypes,
+    url,
+    uid,
+    description,
+    disabled,
+    channels,
+    throttleRate,
+    metadata,
+    version,
+  } = input;
+  return given({ filterTypes, url, uid, description, disabled, channels, throttleRate, metadata, version });
 }
 
 function patchHeaders(

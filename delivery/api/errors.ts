@@ -9,7 +9,7 @@ export interface ErrorBody {
 }
 
 /** The contract's `HTTPValidationError`. */
-export interface ValidationErrorBody {
+interface ValidationErrorBody {
   readonly detail: readonly {
     readonly loc: readonly string[];
     readonly msg: string;
@@ -49,7 +49,7 @@ export function toErrorAnswer(error: unknown): ErrorAnswer {
       retryAfterSeconds: null,
     };
   }
-  const { statusCode, code, message } = error as Partial<FastifyError>;
+  const { statusCode, code, message } = (error ?? {}) as Partial<FastifyError>;
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return {
       status: statusCode,

@@ -4,6 +4,7 @@ import { ServiceError } from "../errors.ts";
 import type { EventType, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
 import { eventTypeName, isoTime, queryFlag, textField } from "./fields.ts";
+import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
@@ -105,7 +106,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     const { body } = readInput(request, { body: eventTypePatch });
     return store.write(async (tx) => {
       const existing = await requireEventType(tx, request.params.name);
-      const eventType: EventType = { ...existing, ...given(body), updatedAt: context.now() };
+      const eventType: EventType = { ...existing, ...toMembers(body), updatedAt: context.now() };
       await tx.eventTypes.update(eventType);
       return toOut(eventType);
     });
@@ -151,7 +152,7 @@ async function save(
     schemas: null,
     featureFlags: null,
     groupName: null,
-    ...given(input),
+    ...toMembers(input),
     description: input.description,
     createdAt: existing?.createdAt ?? now,
     updatedAt: now,
@@ -162,10 +163,14 @@ async function save(
 }
 
 /** The members that the caller has given, as they are stored. */
-function given(input: z.output<typeof eventTypePatch>): Partial<EventType> {
-  const { featureFlag, featureFlags = featureFlag && [featureFlag], schemas, ...plain } = input;
-  const stored = { ...plain, featureFlags, schemas: schemas && JSON.stringify(schemas) };
-  return Object.fromEntries(Object.entries(stored).filter(([, value]) => value !== undefined));
+function toMembers(input: z.output<typeof eventTypePatch>): Partial<EventType> {
+  const { featureFlag, featureFlags, schemas, ...plain } = input;
+  const onlyFlag = typeof featureFlag === "string" ? [featureFlag] : featureFlag;
+  return given({
+    ...plain,
+    featureFlags: featureFlags === undefined ? onlyFlag : featureFlags,
+    schemas: schemas && JSON.stringify(schemas),
+  });
 }
 
 function toOut(eventType: EventType): EventTypeOut {

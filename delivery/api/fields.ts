@@ -83,8 +83,8 @@ export const queryEventTypes = z
   .pipe(z.array(vendorEventType));
 
 /** A member that is known elsewhere and not here: better refused than silently without effect. */
-export function refused(remedy: string): z.ZodType<undefined> {
-  return z.undefined({ error: `This is not supported: ${remedy}` }).optional();
+export function refused(remedy: string): z.ZodType<null | undefined> {
+  return z.null(`This is not supported: ${remedy}`).optional();
 }
 
 /** How the API writes down a time. */

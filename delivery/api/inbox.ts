@@ -63,7 +63,7 @@ const answerIn = z.object({
 });
 
 /** What the inbox answers; 204 at once unless it is told otherwise. */
-export type InboxAnswer = z.output<typeof answerIn>;
+type InboxAnswer = z.output<typeof answerIn>;
 const defaultAnswer: InboxAnswer = answerIn.parse({});
 
 interface InboxParams {
@@ -97,7 +97,9 @@ export function registerInbox(instance: FastifyInstance, context: ServerContext)
       exposeHeadRoute: false,
       handler: async (request, reply) => {
         const { name } = request.params;
-        received.add(name, await examine(context, request));
+        const examined = await examine(context, request);
+        // The id is given last: whoever asks for what came after an id misses nothing that took longer to examine.
+        received.add(name, { id: newId("req", context.now()), ...examined });
         const { status, headers, body, delayMs } = answers.get(name) ?? defaultAnswer;
         if (delayMs > 0) await sleep(delayMs, undefined, { signal: closing.signal }).catch(() => undefined);
         return reply
@@ -132,7 +134,7 @@ export function registerInbox(instance: FastifyInstance, context: ServerContext)
   });
 }
 
-async function examine(context: ServerContext, request: FastifyRequest): Promise<InboxRequest> {
+async function examine(context: ServerContext, request: FastifyRequest): Promise<Omit<InboxRequest, "id">> {
   const now = context.now();
   const body = request.body instanceof Uint8Array ? request.body : new Uint8Array();
   const headers = Object.fromEntries(
@@ -146,7 +148,6 @@ async function examine(context: ServerContext, request: FastifyRequest): Promise
     body,
   }));
   return {
-    id: newId("req", now),
     receivedAt: isoTime(now),
     method: request.method,
     url: context.publicUrl() + request.url,

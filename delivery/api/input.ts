@@ -4,7 +4,7 @@ import { ServiceError, type Fault } from "../errors.ts";
 import { nestingOf } from "./raw-member.ts";
 
 /** A request's body: its JSON as text and as a value. */
-export interface JsonBody {
+interface JsonBody {
   readonly text: string;
   readonly value: unknown;
 }
@@ -72,7 +72,7 @@ export function readInput<Body extends z.ZodType = z.ZodUndefined, Query extends
 }
 
 /** The error for faults that a shape cannot know of. */
-export function validationError(faults: readonly Fault[]): ServiceError {
+function validationError(faults: readonly Fault[]): ServiceError {
   return new ServiceError("validation", faults.map((fault) => fault.message).join(" "), { faults });
 }
 

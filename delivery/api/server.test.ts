@@ -235,7 +235,7 @@ describe("whatever is sent", () => {
         );
         expect(answer.status, answer.text).toBeLessThan(500);
       }),
-      { numRuns: 15 },
+      { numRuns: 10 },
     );
   });
 

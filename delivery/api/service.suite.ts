@@ -25,7 +25,7 @@ export interface TestService extends AsyncDisposable {
   ): Promise<TestAnswer>;
 }
 
-export interface TestAnswer {
+interface TestAnswer {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
