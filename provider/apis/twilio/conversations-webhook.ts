@@ -152,7 +152,7 @@ new hookplane.twilio.ConversationsWebhook("conversations", {
     try {
       return { configuration: await fetchOwn(context) };
     } catch (error) {
-      if (error instanceof HttpError && error.status === 404) return undefined;
+      if (isGone(error)) return undefined;
       throw error;
     }
   },
@@ -194,7 +194,7 @@ new hookplane.twilio.ConversationsWebhook("conversations", {
     try {
       await client(context).updateConfiguration(change);
     } catch (error) {
-      if (!(error instanceof HttpError && error.status === 404)) throw error;
+      if (!isGone(error)) throw error;
     }
   },
 
@@ -221,6 +221,11 @@ type TwilioContext = Context<TwilioConnection>;
 
 function client(context: TwilioContext): TwilioClient {
   return createTwilioClient(context.http, context.connection);
+}
+
+/** Twilio's own 404 says that there is no such account; one without its message comes from something else at that address. */
+function isGone(error: unknown): boolean {
+  return error instanceof HttpError && error.status === 404 && error.details.vendorMessage !== undefined;
 }
 
 /** The account's configuration. An API key reaches the account that it belongs to, whatever SID stands beside it. */
