@@ -45,7 +45,7 @@ export function engineEnv(env = process.env) {
     PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "1",
     ...env,
     PULUMI_HOME: home,
-    PATH: [path.join(root, "node_modules", ".bin"), binDir, env.PATH ?? ""].join(path.delimiter),
+    PATH: [binDir, path.join(root, "node_modules", ".bin"), env.PATH ?? ""].join(path.delimiter),
   };
 }
 
