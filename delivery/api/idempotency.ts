@@ -49,8 +49,8 @@ export async function answerOnce(
     );
   } catch (error) {
     // Looked up only now: nearly every key is new, and a request that was answered before fails on its kept answer at
-    // the latest.
-    if (!isConflict(error)) throw error;
+    // the latest. It may fail earlier, on what its own first try has made or what has changed since.
+    if (!(error instanceof ServiceError || error instanceof ConflictError)) throw error;
     const kept = await context.store.read((tx) => tx.idempotency.find(key, context.now()));
     if (kept === undefined) throw error;
     if (kept.requestHash !== requestHash) {
@@ -61,10 +61,6 @@ export async function answerOnce(
     }
     return { status: kept.status, body: kept.body };
   }
-}
-
-function isConflict(error: unknown): boolean {
-  return error instanceof ConflictError || (error instanceof ServiceError && error.code === "conflict");
 }
 
 function digest(text: string): string {

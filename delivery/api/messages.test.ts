@@ -165,6 +165,16 @@ describe("the idempotency key", () => {
     ).resolves.toBeDefined();
   });
 
+  test("is answered as at first, whatever has changed since", async () => {
+    const event = { eventType: "short.lived", payload: {} };
+    const options = { idempotencyKey: "k4" };
+    await service.svix.eventType.create({ name: "short.lived", description: "" });
+    const first = await service.svix.message.create("keys", event, options);
+    await service.svix.eventType.delete("short.lived");
+    expect(await service.svix.message.create("keys", event, options)).toEqual(first);
+    expect((await refusalOf(service.svix.message.create("keys", event))).status).toBe(422);
+  });
+
   test("of a request that was refused can be used again", async () => {
     const headers = { "idempotency-key": "k3" };
     const path = "/api/v1/app/keys/msg";
