@@ -32,7 +32,8 @@ export async function generate(): Promise<ReadonlyMap<string, string>> {
   const files = new Map<string, string>();
   files.set("schema.json", `${JSON.stringify(createPackageSchema(apis, version), null, 2)}\n`);
   for (const [module, members] of modules) {
-    files.set(`${folder}/${fileName(module)}.ts`, await format(members.map(classText), importsOf(members)));
+    const parts = [...actionsOf(module), ...members.map(classText)];
+    files.set(`${folder}/${fileName(module)}.ts`, await format(parts, importsOf(members)));
   }
   const connections = [...new Set(resources.flatMap(({ connection }) => connection ?? []))];
   files.set(
@@ -46,6 +47,12 @@ export async function generate(): Promise<ReadonlyMap<string, string>> {
   );
   files.set(`${folder}/index.ts`, await format(namespaces.sort(), 'export type * from "./connections.ts";'));
   return files;
+}
+
+/** What a program can call besides declaring resources: the functions of the API's `actions.ts`, where it has one. */
+function actionsOf(module: string): string[] {
+  const file = `apis/${module}/actions.ts`;
+  return fs.existsSync(path.join(root, "provider", file)) ? [`export * from "../${file}";`] : [];
 }
 
 function fileName(module: string): string {

@@ -4,6 +4,8 @@ import type * as pulumi from "@pulumi/pulumi";
 import { DeclaredResource } from "../hosts/dynamic/declared.ts";
 import type { CaseyConnection, CaseyConnectionArgs } from "./connections.ts";
 
+export * from "../apis/casey/actions.ts";
+
 const kindOfWebhookEndpoint = {
   type: "casey:WebhookEndpoint",
   properties: [

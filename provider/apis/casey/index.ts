@@ -1,8 +1,6 @@
 import type { ApiDefinition } from "../../resource.ts";
 import { webhookEndpoint } from "./webhook-endpoint.ts";
 
-export { sendTestEvent } from "./client.ts";
-
 /** Casey, the platform for conversational agents. */
 export const casey: ApiDefinition = {
   name: "casey",

@@ -4,7 +4,7 @@ import { createHttpClient } from "../../http/client.ts";
 import { openVendorServer, type VendorAnswer, type VendorRequest } from "../../http/vendor-server.suite.ts";
 import { createLifecycle, InitFailedError } from "../../lifecycle.ts";
 import { createTestHost, testResource } from "../../resource.suite.ts";
-import { sendTestEvent } from "./client.ts";
+import { sendTestEvent } from "./actions.ts";
 import { webhookEndpoint } from "./webhook-endpoint.ts";
 
 const declared = {
@@ -319,6 +319,13 @@ describe("sendTestEvent()", () => {
       method: "POST",
       path: "/webhooks/test",
       headers: { authorization: "Bearer sk_test_1234" },
+    });
+  });
+
+  test("says what is wrong with the account", async () => {
+    await expect(sendTestEvent({ url: "example.com", apiKey: "" })).rejects.toMatchObject({
+      code: "invalid_input",
+      message: expect.stringMatching(/url: .*; apiKey: /) as string,
     });
   });
 });

@@ -38,11 +38,9 @@ const inputs = z.object({
     .boolean()
     .default(false)
     .meta({ description: "Whether `/inbox/<name>` receives, verifies and keeps what is sent there." }),
-  publicUrl: httpUrl()
-    .optional()
-    .meta({
-      description: "The address that the world knows the service by, where it is not the one it listens on.",
-    }),
+  publicUrl: httpUrl().optional().meta({
+    description: "The address that the world knows the service by, where it is not the one it listens on.",
+  }),
   logLevel: knownName("log level", ["trace", "debug", "info", "warn", "error", "fatal", "silent"])
     .default("info")
     .meta({ description: "How much goes to `service.log` in the data folder." }),
@@ -136,7 +134,8 @@ export const url = service.url;
   async create(context, wanted) {
     const { dataDir } = wanted;
     const there = await findService(dataDir, context.signal);
-    const isAsWanted = there?.running === true && isSame(there.record?.settings, toSettings(wanted), undefined);
+    const isAsWanted =
+      there?.running === true && isSame(there.record?.settings, toSettings(wanted), undefined);
     // Started before, and its creation never came to be known here.
     if (isAsWanted && there.pid !== null && wanted.running) return { id: dataDir, observed: there };
     return { id: dataDir, observed: await restart(context, wanted, there?.url) };
@@ -157,12 +156,13 @@ export const url = service.url;
   ): Partial<Inputs> & z.output<typeof outputs> {
     const url = found ?? known.url ?? "";
     const { admin, pave, twilio, casey } = credentials;
-    const { port, ...settings } = record?.settings ?? { port: known.port };
+    const { port, ...settings } = record?.settings ?? known;
     return {
       dataDir,
       ...settings,
-      logLevel: (record?.settings.logLevel ?? known.logLevel) as Inputs["logLevel"],
+      logLevel: settings.logLevel as Inputs["logLevel"],
       port: port ?? undefined,
+      publicUrl: settings.publicUrl || undefined,
       running,
       url,
       inboxUrl: `${url}/inbox`,

@@ -146,15 +146,29 @@ export async function stopService(
 
 async function stopProcess(dataDir: string, record: ServiceRecord): Promise<void> {
   const { pid } = record;
-  const isAlive = async (): Promise<boolean> => pid !== null && (await isServiceProcess(pid, dataDir));
-  if (pid !== null && (await isAlive())) {
+  if (pid !== null && (await isServiceProcess(pid, dataDir))) {
     send(pid, "SIGTERM");
     const deadline = Date.now() + stopTimeoutMs;
-    while ((await isAlive()) && Date.now() < deadline) await sleep(50);
-    if (await isAlive()) send(pid, "SIGKILL");
-    while (await isAlive()) await sleep(50);
+    while (!(await hasEnded(pid)) && Date.now() < deadline) await sleep(25);
+    if (!(await hasEnded(pid))) send(pid, "SIGKILL");
+    while (!(await hasEnded(pid))) await sleep(25);
   }
   await writeRecord(dataDir, { ...record, pid: null });
+}
+
+/**
+ * Whether nothing of the process is left that holds its port or its folder. One that has ended stays in the process table
+ * until its parent collects it, which may be never where that is a container's first process.
+ */
+async function hasEnded(pid: number): Promise<boolean> {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "ESRCH";
+  }
+  if (process.platform !== "linux") return false;
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  return /\) [ZX] /.test(stat);
 }
 
 function send(pid: number, signal: NodeJS.Signals): void {
@@ -167,7 +181,6 @@ function send(pid: number, signal: NodeJS.Signals): void {
 
 /**
  * Whether the process is a service in this folder: a number alone says nothing, since the system gives numbers out again.
- * A process that has ended but was not yet collected by its parent has no command line any more.
  */
 async function isServiceProcess(pid: number, dataDir: string): Promise<boolean> {
   return (await commandOf(pid)).includes(` ${toArguments(dataDir).join(" ")} --host `);

@@ -30,14 +30,14 @@ export function packageRoot(): string {
  */
 export async function findNode(
   environment: (name: string) => string | undefined,
-  own: { readonly path: string; readonly version: string } = {
+  own: { readonly path: string; readonly version: string; readonly root?: string } = {
     path: process.execPath,
     version: process.versions.node,
   },
 ): Promise<string> {
   if (isNewEnough(own.version)) return own.path;
   const given = environment("HOOKPLANE_NODE");
-  const candidates = [join(packageRoot(), "node_modules", ".bin", "node"), given ?? ""];
+  const candidates = [join(own.root ?? packageRoot(), "node_modules", ".bin", "node"), given ?? ""];
   for (const path of candidates) {
     if (path !== "" && existsSync(path) && isNewEnough(await versionOf(path))) return path;
   }

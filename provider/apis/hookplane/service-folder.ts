@@ -44,7 +44,7 @@ export type ServiceCredentials = z.output<typeof credentialsSchema>;
 /** A log that is longer is set aside as `service.log.1` at the next start. */
 const maxLogBytes = 10 * 1024 * 1024;
 
-export function logFileOf(dataDir: string): string {
+function logFileOf(dataDir: string): string {
   return join(dataDir, "service.log");
 }
 
