@@ -74,13 +74,17 @@ export function shapeProperties(object: z.ZodObject | undefined): readonly Shape
       replaces: marks.replaces ?? false,
       optional,
       nullable: marks.unmanaged ?? z.safeParse(schema, null).success,
-      ...(optional && isDefault(schema) ? { defaultValue: z.safeParse(schema, undefined).data } : {}),
+      defaultValue: defaultOf(schema),
     };
   });
 }
 
-function isDefault(schema: z.core.$ZodType): boolean {
-  return z.safeParse(schema, undefined).data !== undefined;
+/** The default as the definition writes it: what a transformation makes of it may depend on the machine. */
+function defaultOf(schema: z.core.$ZodType): unknown {
+  const { def } = (schema as z.core.$ZodTypes)._zod;
+  if (def.type === "default" || def.type === "prefault") return def.defaultValue;
+  if (def.type === "pipe") return defaultOf(def.in);
+  return "innerType" in def ? defaultOf(def.innerType) : undefined;
 }
 
 function shapeOf(schema: z.core.$ZodType): Shape {
@@ -91,7 +95,7 @@ function shapeOf(schema: z.core.$ZodType): Shape {
     case "boolean":
       return { kind: def.type };
     case "number":
-      return { kind: def.checks?.some(isIntegerCheck) ? "integer" : "number" };
+      return { kind: "format" in def && /int/.test(String(def.format)) ? "integer" : "number" };
     case "enum":
       return { kind: "choice", values: Object.values(def.entries).map(String) };
     case "literal":
@@ -120,11 +124,6 @@ function shapeOf(schema: z.core.$ZodType): Shape {
   }
 }
 
-function isIntegerCheck(check: z.core.$ZodCheck): boolean {
-  const { def } = check._zod;
-  return "format" in def && typeof def.format === "string" && /int/.test(def.format);
-}
-
 /** The package's schema for Pulumi: `pulumi package get-schema`, the SDKs of other languages, the registry. */
 export function createPackageSchema(apis: readonly ApiDefinition[], version: string): object {
   const resources = apis.flatMap((api) => api.resources.map(shapeResource));
@@ -138,7 +137,7 @@ export function createPackageSchema(apis: readonly ApiDefinition[], version: str
     keywords: ["pulumi", "category/infrastructure", "kind/native", "webhooks"],
     license: "Apache-2.0",
     config: { variables: Object.fromEntries(connections.flatMap(configVariables)) },
-    types: Object.fromEntries(connections.map(connectionType)),
+    types: Object.fromEntries([...connections.flatMap(connectionTypes), ...resources.flatMap(resourceTypes)]),
     provider: {
       description: "The accounts to use where a resource names none.",
       inputProperties: Object.fromEntries(connections.flatMap(configVariables)),
@@ -154,22 +153,46 @@ export function createPackageSchema(apis: readonly ApiDefinition[], version: str
   };
 }
 
-/** The token of a connection's type: `hookplane:index:PaveConnection`. */
+/** The name of a connection's type: `PaveConnection`. */
 export function connectionTypeName({ name }: ConnectionDefinition): string {
   return `${name.charAt(0).toUpperCase()}${name.slice(1)}Connection`;
 }
 
-function connectionType(connection: ConnectionDefinition): [string, object] {
-  const properties = shapeProperties(connection.schema);
-  return [
-    `hookplane:index:${connectionTypeName(connection)}`,
-    {
-      type: "object",
-      description: `${connection.title} account: where it is and how to authenticate.`,
-      properties: Object.fromEntries(properties.map((property) => [property.name, inputSpec(property)])),
-      required: required(properties),
-    },
-  ];
+function connectionTypes(connection: ConnectionDefinition): [string, object][] {
+  const description = `${connection.title} account: where it is and how to authenticate.`;
+  return objectTypes(connectionTypeName(connection), shapeProperties(connection.schema), description);
+}
+
+function resourceTypes({ name, inputs, outputs }: ShapedResource): [string, object][] {
+  return [...inputs, ...outputs].flatMap((property) => nestedTypes(name, property));
+}
+
+/** An object type and those within it: Pulumi has no objects without a name. */
+function objectTypes(
+  name: string,
+  properties: readonly ShapedProperty[],
+  description: string,
+): [string, object][] {
+  const type = {
+    type: "object",
+    description,
+    properties: Object.fromEntries(properties.map((property) => [property.name, inputSpec(property, name)])),
+    required: required(properties),
+  };
+  return [[tokenOf(name), type], ...properties.flatMap((property) => nestedTypes(name, property))];
+}
+
+function nestedTypes(owner: string, { name, shape, description }: ShapedProperty): [string, object][] {
+  const inner = shape.kind === "list" || shape.kind === "map" ? shape.items : shape;
+  return inner.kind === "object" ? objectTypes(typeNameOf(owner, name), inner.properties, description) : [];
+}
+
+function typeNameOf(owner: string, property: string): string {
+  return `${owner}${property.charAt(0).toUpperCase()}${property.slice(1)}`;
+}
+
+function tokenOf(typeName: string): string {
+  return `hookplane:index:${typeName}`;
 }
 
 function configVariables(connection: ConnectionDefinition): [string, object][] {
@@ -189,7 +212,7 @@ function configVariables(connection: ConnectionDefinition): [string, object][] {
 function resourceSpec({ connection, inputs, outputs, ...resource }: ShapedResource): object {
   const own = connection && {
     connection: {
-      $ref: `#/types/hookplane:index:${connectionTypeName(connection)}`,
+      $ref: `#/types/${tokenOf(connectionTypeName(connection))}`,
       description: connectionDescription(connection),
       secret: true,
     },
@@ -197,12 +220,14 @@ function resourceSpec({ connection, inputs, outputs, ...resource }: ShapedResour
   return {
     description: `${resource.description}\n\n## Example\n\n\`\`\`typescript\n${resource.example.trim()}\n\`\`\`\n`,
     properties: {
-      ...Object.fromEntries([...inputs, ...outputs].map((property) => [property.name, outputSpec(property)])),
+      ...Object.fromEntries(
+        [...inputs, ...outputs].map((property) => [property.name, outputSpec(property, resource.name)]),
+      ),
       ...own,
     },
     required: [...inputs, ...outputs].filter(({ nullable }) => !nullable).map(({ name }) => name),
     inputProperties: {
-      ...Object.fromEntries(inputs.map((property) => [property.name, inputSpec(property)])),
+      ...Object.fromEntries(inputs.map((property) => [property.name, inputSpec(property, resource.name)])),
       ...own,
     },
     requiredInputs: required(inputs),
@@ -218,14 +243,14 @@ function required(properties: readonly ShapedProperty[]): string[] {
   return properties.filter(({ optional }) => !optional).map(({ name }) => name);
 }
 
-function outputSpec({ shape, description, secret }: ShapedProperty): object {
-  return { ...typeSpec(shape), description, ...(secret ? { secret } : {}) };
+function outputSpec({ name, shape, description, secret }: ShapedProperty, owner: string): object {
+  return { ...typeSpec(shape, typeNameOf(owner, name)), description, ...(secret ? { secret } : {}) };
 }
 
-function inputSpec(property: ShapedProperty): object {
+function inputSpec(property: ShapedProperty, owner: string): object {
   const { defaultValue, replaces } = property;
   return {
-    ...outputSpec(property),
+    ...outputSpec(property, owner),
     ...(isPrimitive(defaultValue) ? { default: defaultValue } : {}),
     ...(replaces ? { willReplaceOnChanges: true } : {}),
   };
@@ -235,19 +260,19 @@ function isPrimitive(value: unknown): value is string | number | boolean {
   return ["string", "number", "boolean"].includes(typeof value);
 }
 
-function typeSpec(shape: Shape): object {
+/** `typeName` is that of the object type within, if there is one. */
+function typeSpec(shape: Shape, typeName: string): object {
   switch (shape.kind) {
     case "choice":
       return { type: "string" };
     case "any":
       return { $ref: "pulumi.json#/Any" };
     case "list":
-      return { type: "array", items: typeSpec(shape.items) };
+      return { type: "array", items: typeSpec(shape.items, typeName) };
     case "map":
-      return { type: "object", additionalProperties: typeSpec(shape.items) };
+      return { type: "object", additionalProperties: typeSpec(shape.items, typeName) };
     case "object":
-      // Objects of a kind's own would each need a named type; a map says all that an output of them needs.
-      return { type: "object", additionalProperties: { $ref: "pulumi.json#/Any" } };
+      return { $ref: `#/types/${tokenOf(typeName)}` };
     default:
       return { type: shape.kind };
   }

@@ -30,7 +30,7 @@ const kindOfDeliveryService = {
 export interface DeliveryServiceArgs {
   /**
    * Folder of the database, its key, the credentials and the log; from the program's folder on where
-   * it is relative. Another folder is another service. Default: `"/work/main/.hookplane"`.
+   * it is relative. Another folder is another service. Default: `".hookplane"`.
    */
   readonly dataDir?: pulumi.Input<string>;
   /**
