@@ -14,7 +14,7 @@ import {
 } from "./retry.ts";
 
 /** Time and size limits of every request. */
-export interface HttpLimits extends RetryLimits {
+interface HttpLimits extends RetryLimits {
   /** From the request's last byte to the answer's first. */
   readonly headersTimeoutMs: number;
   /** Between two parts of an answer's body. */
@@ -26,7 +26,7 @@ export interface HttpLimits extends RetryLimits {
 }
 
 /** 30 s to the first byte and between two parts, 60 s a try, 1 MiB an answer; retries as {@link defaultRetryLimits}. */
-export const defaultHttpLimits: HttpLimits = {
+const defaultHttpLimits: HttpLimits = {
   ...defaultRetryLimits,
   headersTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,
@@ -35,7 +35,7 @@ export const defaultHttpLimits: HttpLimits = {
 };
 
 /** Time and chance, so that a test decides them. */
-export interface HttpClock {
+interface HttpClock {
   /** Milliseconds since the epoch. */
   now(): number;
   /** From 0 up to, but not including, 1. */
@@ -68,7 +68,7 @@ export interface HttpApiOptions {
   readonly parseError?: (body: unknown) => VendorError | undefined;
 }
 
-export interface HttpRequest {
+interface HttpRequest {
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   /** Starts with `/`, appended to the base address; may have a query, which errors leave out. */
   readonly path: string;

@@ -69,7 +69,7 @@ export async function startService(
   await makeFolder(dataDir);
   const log = await openLog(dataDir);
   const deadline = Date.now() + timeoutMs;
-  let ended: { readonly code: number | null; readonly problem: string } | undefined;
+  let ended: string | undefined;
   let pid: number | undefined;
   try {
     const program = join(packageRoot(), "bin", "hookplane.js");
@@ -78,11 +78,8 @@ export async function startService(
       stdio: ["ignore", log.handle.fd, log.handle.fd],
       env: Object.fromEntries(inherited.map((name) => [name, environment(name)])),
     });
-    child.once("error", (error) => (ended = { code: null, problem: error.message }));
-    child.once(
-      "exit",
-      (code, by) => (ended ??= { code, problem: `it ended with ${by ?? `exit code ${code}`}` }),
-    );
+    child.once("error", (error) => (ended = error.message));
+    child.once("exit", (code, by) => (ended ??= `it ended with ${by ?? `exit code ${code}`}`));
     child.unref();
     pid = child.pid;
   } finally {
@@ -99,7 +96,7 @@ export async function startService(
   if (pid !== undefined) await writeRecord(dataDir, record);
   try {
     for (;;) {
-      if (ended) throw await startError(dataDir, log.offset, ended.problem, exitCodes[ended.code ?? 0]);
+      if (ended) throw await startError(dataDir, log.offset, ended);
       const url = await findReadyUrl(dataDir, log.offset);
       if (url) {
         await writeRecord(dataDir, { ...record, url });
@@ -108,7 +105,12 @@ export async function startService(
       }
       if (Date.now() >= deadline) {
         const problem = `it was not ready within ${timeoutMs / 1000} s`;
-        throw await startError(dataDir, log.offset, problem, "Give it more time with `startTimeoutSeconds`.");
+        throw await startError(
+          dataDir,
+          log.offset,
+          problem,
+          "Give it more time with `startTimeoutSeconds`. ",
+        );
       }
       await wait(50, signal);
     }
@@ -216,7 +218,7 @@ function toFlags(settings: ServiceSettings, port: number | null): string[] {
 }
 
 const readyLine = z.object({ event: z.literal("ready"), url: z.string() });
-const failedLine = z.object({ event: z.literal("failed"), message: z.string() });
+const failedLine = z.object({ event: z.literal("failed"), code: z.string(), message: z.string() });
 
 async function findReadyUrl(dataDir: string, logOffset: number): Promise<string | undefined> {
   return findLine(await readLog(dataDir, logOffset), readyLine)?.url;
@@ -234,23 +236,23 @@ function findLine<T>(lines: readonly string[], schema: z.ZodType<T>): T | undefi
   return undefined;
 }
 
-/** What to do about the exit codes of `hookplane serve`. */
-const exitCodes: Readonly<Record<number, string>> = {
-  3: "Stop the process that has the port, or set another `port`.",
-  4: "Stop the process that uses the data folder, or set another `dataDir`.",
+/** What to do here about the reasons that `hookplane serve` gives; the others come with their own remedy. */
+const remedies: Readonly<Record<string, string>> = {
+  port_taken: "Stop the process that has the port, or set another `port`. ",
+  data_folder_in_use: "Stop the process that uses the data folder, or set another `dataDir`. ",
 };
 
 async function startError(
   dataDir: string,
   logOffset: number,
   problem: string,
-  remedy = "See the log.",
+  remedy = "",
 ): Promise<HookplaneError> {
   const failed = findLine(await readLog(dataDir, logOffset), failedLine);
-  const reason = failed ? (failed.message.split("\n", 1)[0] ?? "") : problem;
-  const lines = await lastLogLines(dataDir, logOffset);
-  return new HookplaneError("not_ready", `The delivery service did not start: ${reason}\n${lines}\n`, {
-    remedy,
+  const reason = failed ? failed.message.replaceAll("\n", " ") : problem;
+  const advice = failed ? (remedies[failed.code] ?? "") : remedy;
+  return new HookplaneError("not_ready", `The delivery service did not start: ${reason}`, {
+    remedy: `${advice}${await lastLogLines(dataDir, logOffset)}`,
   });
 }
 
