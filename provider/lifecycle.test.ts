@@ -70,7 +70,7 @@ describe("a resource's life", () => {
     );
   });
 
-  test("tells what a state should make the user know, on refresh and on preview", async () => {
+  test("tells what a state should make the user know, once for each command that meets it", async () => {
     const messages: string[] = [];
     const { lifecycle, inputs, vendor } = open({
       log: (severity, message) => messages.push(`${severity}: ${message}`),
@@ -81,7 +81,23 @@ describe("a resource's life", () => {
     vendor.object = { ...vendor.object, enabled: false };
     const found = await lifecycle.read(id, state);
     await lifecycle.diff(id, found?.state ?? {}, inputs);
-    expect(messages).toEqual(Array(2).fill('warning: sample:Thing "thing-1": it was disabled'));
+    expect(messages).toEqual(['warning: sample:Thing "thing-1": it was disabled']);
+  });
+
+  test("an output that changed outside is drift to the refresh that finds it, and to nothing after it", async () => {
+    const { lifecycle, inputs, vendor } = open();
+    const { id, state } = await lifecycle.create(inputs);
+    vendor.object = { ...vendor.object, enabled: false };
+    const found = await lifecycle.read(id, state);
+    const drifted = found?.state ?? {};
+    expect(await lifecycle.diff(id, drifted, inputs)).toMatchObject({
+      action: "update",
+      changes: { enabled: { kind: "update", replaces: false } },
+      replaces: [],
+    });
+    expect((await lifecycle.diff(id, drifted, inputs)).action).toBe("none");
+    await lifecycle.read(id, drifted);
+    expect((await lifecycle.diff(id, drifted, inputs)).action).toBe("none");
   });
 });
 

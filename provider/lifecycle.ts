@@ -8,7 +8,7 @@ import {
 } from "./account.ts";
 import { checkInputs, type CheckResult } from "./check.ts";
 import type { Settings } from "./config.ts";
-import { diffInputs, inputsToSend, type DiffResult } from "./diff.ts";
+import { diffInputs, inputsToSend, type DiffResult, type PropertyChange } from "./diff.ts";
 import { HookplaneError, PartlyDoneError, type Operation } from "./errors.ts";
 import type { HttpClient } from "./http/client.ts";
 import { propertiesOf, secretNames } from "./marks.ts";
@@ -153,6 +153,26 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     }
   }
 
+  /**
+   * What a refresh found changed among the outputs. Pulumi takes a refresh's result for drift only where the diff that it asks
+   * for right after says so, but no update can change an output back: so that one diff tells it, and no other.
+   */
+  const drifts = new Map<string, { readonly state: Properties; readonly names: readonly string[] }>();
+
+  function noteDrift(id: string, state: Properties, found: Properties): void {
+    const names = propertiesOf(resource.outputs)
+      .map(({ name }) => name)
+      .filter((name) => !isSame(state[name], found[name], undefined));
+    if (names.length > 0) drifts.set(id, { state: found, names });
+  }
+
+  function takeDrift(id: string, state: Properties): readonly string[] {
+    const drift = drifts.get(id);
+    if (!drift || !isSame(withoutNull(drift.state), withoutNull(state), undefined)) return [];
+    drifts.delete(id);
+    return drift.names;
+  }
+
   /** An import of what is not there is mostly a wrong id: says which ids there are. */
   async function explainMissing(context: Context<object | undefined>, id: string): Promise<void> {
     if (!resource.list) return;
@@ -175,7 +195,8 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     diff: (id, state, inputs) =>
       run("diff", id, [state, inputs], (toContext) => {
         warn(toContext(undefined), id, state);
-        return diffInputs(resource, state, inputs, host.settings);
+        const result = diffInputs(resource, state, inputs, host.settings);
+        return addDrift(result, takeDrift(id, state));
       }),
 
     create: (inputs) =>
@@ -195,7 +216,7 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
           return undefined;
         }
         const found = finish(observed, state, isImport ? undefined : state, account);
-        warn(context, id, found);
+        if (!isImport) noteDrift(id, state, found);
         const names = [...properties.map(({ name }) => name), "connection"];
         const inputs = Object.fromEntries(names.map((name) => [name, found[name]]));
         return { id, state: found, inputs: withoutAbsent(inputs) };
@@ -229,11 +250,27 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
   };
 }
 
+function addDrift(result: DiffResult, names: readonly string[]): DiffResult {
+  if (names.length === 0) return result;
+  const drift = names.map((name): [string, PropertyChange] => [name, { kind: "update", replaces: false }]);
+  return {
+    ...result,
+    action: result.action === "none" ? "update" : result.action,
+    changes: { ...Object.fromEntries(drift), ...result.changes },
+    properties: [...new Set([...result.properties, ...names])],
+  };
+}
+
 function toHookplaneError(error: unknown): HookplaneError {
   if (error instanceof HookplaneError) return error;
   return new HookplaneError("internal", error instanceof Error ? error.message : String(error), {
     cause: error,
   });
+}
+
+/** Pulumi does not keep a null of a state. */
+function withoutNull(values: Properties): Properties {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => !isAbsent(value)));
 }
 
 function withoutAbsent(values: Properties): Properties {

@@ -151,7 +151,7 @@ export interface ResourceDefinition<
    * filled in by the core; values need no normal form: where one is the same as the known one, the known one stays.
    */
   toState(observed: Observed, known: Partial<Inputs & Outputs>): Partial<Inputs> & Outputs;
-  /** What the user should know about this state, such as a fault that only a replacement repairs. Shown on diff and refresh. */
+  /** What the user should know about this state, such as a fault that only a replacement repairs. Shown by every preview, `up` and refresh. */
   warnings?(state: Partial<Inputs & Outputs>): readonly string[];
 }
 

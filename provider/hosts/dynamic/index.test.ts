@@ -156,6 +156,12 @@ describe("Pulumi's dynamic provider process", () => {
       };
       const found = await provider.read("wh_1", state);
       expect(found.properties).toMatchObject({ enabled: false, secret: secretOf("whsec_canary") });
+      expect(
+        await provider.diff("wh_1", { ...found.properties, ...state, secret: "whsec_canary" }, state),
+      ).toEqual({
+        changes: true,
+        replaces: [],
+      });
       await expect
         .poll(() => provider.messages)
         .toContainEqual(
