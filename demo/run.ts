@@ -3,8 +3,13 @@
 import { createHmac } from "node:crypto";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
-import { CommandError, type EngineEvent, LocalWorkspace, type Stack } from "@pulumi/pulumi/automation/index.js";
+import { isDeepStrictEqual, parseArgs } from "node:util";
+import {
+  CommandError,
+  type EngineEvent,
+  LocalWorkspace,
+  type Stack,
+} from "@pulumi/pulumi/automation/index.js";
 import { chapter, elapsed, ending, line, note, title } from "./screen.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
@@ -26,18 +31,19 @@ interface Connections {
 interface InboxRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
-  readonly verification: { readonly verified: boolean; readonly by?: string; readonly reason?: string };
+  readonly verified: boolean;
+  readonly reasons: readonly string[];
 }
 
 type Step = NonNullable<EngineEvent["resOutputsEvent"]>["metadata"];
 
 const { values: flags } = parseArgs({ options: { keep: { type: "boolean", default: false } } });
 
-let interrupted = false;
+const interruption = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
-    if (!interrupted) note("\nStopping: what was deployed is removed first …");
-    interrupted = true;
+    if (!isInterrupted()) note("\nStopping: what was deployed is removed first …");
+    interruption.abort();
   });
 }
 
@@ -57,11 +63,11 @@ try {
   ending(true, `Everything was as it has to be (${elapsed()}).`);
 } catch (error) {
   process.exitCode = 1;
-  if (interrupted) process.exitCode = 130;
+  if (isInterrupted()) process.exitCode = 130;
   else if (error instanceof Miss) line("missing", "Missed", "", error.message);
   else if (error instanceof CommandError) line("missing", "Pulumi failed", "", error.message);
   else throw error;
-  ending(false, interrupted ? "Interrupted." : `Something was not as it has to be (${elapsed()}).`);
+  ending(false, isInterrupted() ? "Interrupted." : `Something was not as it has to be (${elapsed()}).`);
 } finally {
   if (process.exitCode && !flags.keep) await removeQuietly();
 }
@@ -131,7 +137,7 @@ async function publishAll(connections: Connections): Promise<void> {
     outcome.publish && outcome.changes.body === "Hello, and welcome",
     `the receiver's change of onMessageAdd did not come through: ${JSON.stringify(outcome)}`,
   );
-  line("done", "", "", `the receiver changed the message to "${String(outcome.changes.body)}"`);
+  line("done", "", "", `the receiver changed the message to "${outcome.changes.body ?? ""}"`);
 
   await api.publish("casey", "conversation.completed", {
     conversation_id: "3f6f1f7e-6f0e-4f4e-9a53-0d0f5d3f9b11",
@@ -163,8 +169,8 @@ async function showReceipt(
     const request = seen.findLast(isIt);
     if (request) {
       expect(
-        request.verification.verified,
-        `${eventType} reached the inbox '${inbox}', but was not verified: ${request.verification.reason ?? "no reason given"}`,
+        request.verified,
+        `${eventType} reached the inbox '${inbox}', but was not verified: ${request.reasons.join("; ")}`,
       );
       line("done", eventType, `→ inbox/${inbox}`, verified);
       return;
@@ -178,11 +184,11 @@ async function showReceipt(
 
 /** What a colleague does with curl and the vendor's documentation. */
 async function changeByHand({ pave }: Connections): Promise<void> {
-  const changed = await paveRequest(pave, "PUT", "SESSION:COMPLETE", {
-    url: `${pave.url}/nowhere`,
-    method: "GET",
-  });
-  line("done", "SESSION:COMPLETE", `PUT ${changed.status}`, "another URL, method GET, no headers");
+  const answer = await paveRequest(pave, "GET", "SESSION:COMPLETE");
+  const { data } = (await answer.json()) as { data: object };
+  const url = `${pave.url}/nowhere`;
+  const changed = await paveRequest(pave, "PUT", "SESSION:COMPLETE", { ...data, url, method: "GET" });
+  line("done", "SESSION:COMPLETE", `PUT ${changed.status}`, "another URL, and method GET");
   const deleted = await paveRequest(pave, "DELETE", "SESSION:STATUS_CHANGE");
   line("done", "SESSION:STATUS_CHANGE", `DELETE ${deleted.status}`, "gone");
 }
@@ -191,9 +197,7 @@ async function findDrift(): Promise<void> {
   const found = new Map<string, string>();
   const onEvent = ({ resOutputsEvent }: EngineEvent) => {
     const step = resOutputsEvent?.metadata;
-    if (step?.op !== "refresh") return;
-    const difference = differenceOf(step);
-    if (difference) found.set(nameOf(step), difference);
+    if (step && step.op !== "same") found.set(nameOf(step), differenceOf(step));
   };
   const refused = await stack.previewRefresh({ onEvent, expectNoChanges: true }).then(
     () => false,
@@ -205,21 +209,25 @@ async function findDrift(): Promise<void> {
   stopIfInterrupted();
   for (const [resource, difference] of found) line("found", "drift", resource, difference);
   expect(refused, "refresh --expect-no-changes did not notice the drift");
+  const expected = {
+    "inspection-complete": "changed outside: method, url",
+    "inspection-status": "deleted outside",
+  };
   expect(
-    [...found.keys()].sort().join() === "inspection-complete,inspection-status",
-    `the drift is in ${[...found.keys()].join(", ") || "nothing"}, not in the two callbacks that were touched`,
+    isDeepStrictEqual(Object.fromEntries(found), expected),
+    `the drift is ${JSON.stringify(Object.fromEntries(found))}, but should be ${JSON.stringify(expected)}`,
   );
 }
 
-/** What differs between the state and the vendor; null when nothing does. */
-function differenceOf({ old, new: observed }: Step): string | null {
-  if (!observed) return "deleted outside";
+/** What the vendor has that the state has not, or the other way round. */
+function differenceOf({ op, old, new: observed }: Step): string {
+  if (op === "delete") return "deleted outside";
   const before = old?.outputs as Record<string, unknown>;
-  const after = observed.outputs as Record<string, unknown>;
+  const after = observed?.outputs as Record<string, unknown>;
   const names = Object.keys({ ...before, ...after }).filter(
     (name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]),
   );
-  return names.length === 0 ? null : `changed outside: ${names.join(", ")}`;
+  return `changed outside: ${names.sort().join(", ")}`;
 }
 
 async function expectCallbacks({ pave }: Connections): Promise<void> {
@@ -299,8 +307,12 @@ async function operate(
   stopIfInterrupted();
 }
 
+function isInterrupted(): boolean {
+  return interruption.signal.aborted;
+}
+
 function stopIfInterrupted(): void {
-  if (interrupted) throw new Miss("interrupted");
+  if (isInterrupted()) throw new Miss("interrupted");
 }
 
 function nameOf({ urn }: Step): string {

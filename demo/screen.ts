@@ -28,7 +28,7 @@ const marks = { done: paint("green", "✓"), found: paint("yellow", "~"), missin
 /** One result, in columns: what, where or which, and what came of it. */
 export function line(mark: keyof typeof marks, ...columns: readonly [string, string, string]): void {
   const [what, which, result] = columns;
-  console.log(`   ${marks[mark]} ${what.padEnd(24)} ${which.padEnd(20)} ${result}`);
+  console.log(`   ${marks[mark]} ${what.padEnd(28)} ${which.padEnd(22)} ${result}`);
 }
 
 /** An aside. */
