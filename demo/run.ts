@@ -4,12 +4,7 @@ import { createHmac } from "node:crypto";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual, parseArgs } from "node:util";
-import {
-  CommandError,
-  type EngineEvent,
-  LocalWorkspace,
-  type Stack,
-} from "@pulumi/pulumi/automation/index.js";
+import { CommandError, type EngineEvent, LocalWorkspace } from "@pulumi/pulumi/automation/index.js";
 import { chapter, elapsed, ending, line, note, title } from "./screen.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
@@ -137,7 +132,7 @@ async function publishAll(connections: Connections): Promise<void> {
     outcome.publish && outcome.changes.body === "Hello, and welcome",
     `the receiver's change of onMessageAdd did not come through: ${JSON.stringify(outcome)}`,
   );
-  line("done", "", "", `the receiver changed the message to "${outcome.changes.body ?? ""}"`);
+  line("done", "", "", `the receiver changed the message to "${outcome.changes.body}"`);
 
   await api.publish("casey", "conversation.completed", {
     conversation_id: "3f6f1f7e-6f0e-4f4e-9a53-0d0f5d3f9b11",
