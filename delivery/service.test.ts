@@ -55,7 +55,7 @@ describe("openService()", () => {
       payload: { n: 1 },
     });
     await expect
-      .poll(async () => (await call(service, "GET", "/inbox/shop/requests")).data)
+      .poll(async () => (await call(service, "GET", "/inbox/shop/requests")).data, { timeout: 10_000 })
       .toMatchObject([{ headers: { "webhook-id": id }, body: '{"n":1}', verified: true }]);
   });
 

@@ -14,6 +14,10 @@ import type { Store } from "../store/store.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import { createSender } from "./send.ts";
 
+/** Waits until it holds; long enough for a busy machine. */
+const eventually = (check: () => unknown): Promise<unknown> =>
+  vi.waitFor(check, { timeout: 10_000, interval: 10 });
+
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
@@ -169,7 +173,7 @@ describe("publish()", () => {
       endpointTo(`${receiver.url}/d`, { id: "ep_4", disabled: true }),
     ]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await attemptsOf(message.id)).toHaveLength(2);
     });
     expect(receiver.requests.map(({ url }) => url).sort()).toEqual(["/a", "/c"]);
@@ -218,10 +222,10 @@ describe("publish()", () => {
     expect(second).toMatchObject({
       reason: { code: "conflict", message: 'There is a message with the event id "order-1"' },
     });
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(receiver.requests).toHaveLength(1);
     });
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(dispatcher.metrics.deliveriesHeld).toBe(0);
     });
   });
@@ -248,12 +252,12 @@ describe("publish()", () => {
     const receiver = await openReceiver();
     const { dispatcher, store } = await openEngine([endpointTo(`${receiver.url}/old`)]);
     await dispatcher.publish(application, event());
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(receiver.requests).toHaveLength(1);
     });
     await store.write((tx) => tx.endpoints.update(endpointTo(`${receiver.url}/new`)));
     await dispatcher.publish(application, event());
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(receiver.requests[1]?.url).toBe("/new");
     });
   });
@@ -264,7 +268,7 @@ describe("delivery", () => {
     const receiver = await openReceiver((_request, count) => ({ status: count < 3 ? 500 : 204 }));
     const { dispatcher, stateOf, attemptsOf } = await openEngine([endpointTo(receiver.url)]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "succeeded", attempts: 3 });
     });
     expect(receiver.requests.map(({ headers }) => [headers["x-message"], headers["x-attempt"]])).toEqual([
@@ -282,12 +286,12 @@ describe("delivery", () => {
     const receiver = await openReceiver(() => ({ status }));
     const { dispatcher, stateOf, attemptsOf } = await openEngine([endpointTo(receiver.url)]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "failed", attempts: 3 });
     });
     status = 200;
     await dispatcher.resend(application, message.id, "ep_1");
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "succeeded", attempts: 1 });
     });
     expect((await attemptsOf(message.id)).map(({ trigger }) => trigger)).toEqual([
@@ -302,7 +306,7 @@ describe("delivery", () => {
     const receiver = await openReceiver(() => ({ status: 429, headers: { "retry-after": "60" } }));
     const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url)]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ attempts: 1 });
     });
     expect((await stateOf(message.id))!.nextAttemptAt! - message.createdAt).toBeGreaterThanOrEqual(60_000);
@@ -312,7 +316,7 @@ describe("delivery", () => {
     const receiver = await openReceiver(() => ({ status: 410 }));
     const { dispatcher, store, stateOf } = await openEngine([endpointTo(receiver.url)]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "failed" });
     });
     expect(await store.read((tx) => tx.endpoints.find("app_1", "ep_1"))).toMatchObject({ disabled: true });
@@ -329,11 +333,11 @@ describe("delivery", () => {
       dialectOf: () => ({ ...plainDialect, retryDelaysMs: [500, 500] }),
     });
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ attempts: 1 });
     });
     await store.write((tx) => tx.endpoints.update(endpointTo(receiver.url, { disabled: true })));
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "failed" });
     });
     expect(await attemptsOf(message.id)).toHaveLength(receiver.requests.length);
@@ -343,7 +347,7 @@ describe("delivery", () => {
     const receiver = await openReceiver(() => null);
     const { dispatcher, store, stateOf } = await openEngine([endpointTo(receiver.url)]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(receiver.requests).toHaveLength(1);
     });
     await store.write((tx) => tx.endpoints.delete("ep_1"));
@@ -356,7 +360,7 @@ describe("delivery", () => {
       endpointTo("http://10.0.0.1/", { id: "ep_2" }),
     ]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect((await attemptsOf(message.id)).length).toBeGreaterThanOrEqual(2);
     });
     const responses = (await attemptsOf(message.id)).map(
@@ -374,7 +378,7 @@ describe("delivery", () => {
       { limits: { concurrency: 2, laneCapacity: 4, totalCapacity: 10 } },
     );
     await Promise.all(Array.from({ length: 100 }, () => dispatcher.publish(application, event())));
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(new Set(healthy.requests.map(({ headers }) => headers["x-message"])).size).toBe(100);
     });
     expect(healthy.requests).toHaveLength(100);
@@ -393,21 +397,32 @@ describe("delivery", () => {
     vi.spyOn(store, "write").mockImplementation((fn) =>
       failures++ < 2 ? Promise.reject(new ServiceError("unavailable", "disk full")) : write(fn),
     );
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "succeeded" });
-    }, 3_000);
+    });
     expect(failures).toBeGreaterThan(2);
     expect(receiver.requests).toHaveLength(1);
+  });
+
+  test("a retry that is due at once is made at once, each time", async () => {
+    const receiver = await openReceiver((_request, count) => ({ status: count < 20 ? 500 : 200 }));
+    const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url)], {
+      dialectOf: () => ({ ...plainDialect, retryDelaysMs: new Array<number>(30).fill(0) }),
+    });
+    const message = await dispatcher.publish(application, event());
+    await eventually(async () => {
+      expect(await stateOf(message.id)).toMatchObject({ state: "succeeded", attempts: 20 });
+    });
   });
 
   test("is counted", async () => {
     const receiver = await openReceiver((_request, count) => ({ status: count === 1 ? 500 : 200 }));
     const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url)]);
     const message = await dispatcher.publish(application, event());
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "succeeded" });
     });
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(dispatcher.metrics).toMatchObject({
         messagesAccepted: 1,
         deliveriesCreated: 1,
@@ -436,7 +451,7 @@ describe("resend()", () => {
     const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url, { filterTypes: ["other"] })]);
     const message = await dispatcher.publish(application, event());
     await dispatcher.resend(application, message.id, "ep_1");
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "succeeded" });
     });
   });
@@ -503,7 +518,7 @@ describe("stop()", () => {
     const engine = await openEngine([endpointTo(receiver.url)], { limits: { concurrency: 2 } });
     const { dispatcher, store, stateOf, attemptsOf } = engine;
     const messages = await Promise.all([1, 2, 3].map(() => dispatcher.publish(application, event())));
-    await vi.waitFor(() => {
+    await eventually(() => {
       expect(receiver.requests).toHaveLength(2);
     });
     await dispatcher.stop(50);
@@ -520,7 +535,7 @@ describe("stop()", () => {
     cleanups.push(() => next.stop(0));
     await next.start();
     for (const { id } of messages) {
-      await vi.waitFor(async () => {
+      await eventually(async () => {
         expect(await stateOf(id)).toMatchObject({ state: "succeeded" });
       });
     }

@@ -71,6 +71,8 @@ export class Dispatcher implements Publisher {
   readonly #lanes: Lanes<Held>;
   /** Keys of the deliveries that are in the lanes. */
   readonly #held = new Set<string>();
+  /** Those of them that were claimed once more, because their lease ran out or their retry was due at once. */
+  readonly #claimedAgain = new Set<string>();
   readonly #metrics = new MetricsRecorder();
   #isStopping = false;
   #claiming: Promise<void> | null = null;
@@ -248,7 +250,22 @@ export class Dispatcher implements Publisher {
       // The lease runs out, and the delivery is claimed again then or after the next start.
       logger.error({ err: error, messageId, endpointId }, "a delivery was interrupted");
     } finally {
-      this.#held.delete(keyOf(delivery));
+      const key = keyOf(delivery);
+      this.#held.delete(key);
+      if (this.#claimedAgain.delete(key)) await this.#giveBack(delivery);
+    }
+  }
+
+  /** Ends the lease of a delivery that nobody holds, if it is still to be made. */
+  async #giveBack({ messageId, endpointId }: Delivery): Promise<void> {
+    try {
+      await this.#store.write(async (tx) => {
+        const current = await tx.deliveries.find(messageId, endpointId);
+        if (current?.state === "pending") await tx.deliveries.settle([{ ...current, leasedUntil: null }]);
+      });
+      this.#wake(0);
+    } catch (error) {
+      this.#options.logger.error({ err: error, messageId, endpointId }, "a lease was left to run out");
     }
   }
 
@@ -306,7 +323,7 @@ export class Dispatcher implements Publisher {
     this.#metrics.attempted(dialect.name, outcome, sent.durationMs);
     if (outcome !== "succeeded") {
       const { messageId, endpointId, responseStatusCode } = attempt;
-      logger.info({ messageId, endpointId, responseStatusCode, outcome }, "an attempt did not succeed");
+      logger.debug({ messageId, endpointId, responseStatusCode, outcome }, "an attempt did not succeed");
     }
     if (settled.nextAttemptAt !== null) this.#wake(settled.nextAttemptAt);
   }
@@ -357,7 +374,10 @@ export class Dispatcher implements Publisher {
 
   #take({ delivery, message }: DueDelivery): void {
     const key = keyOf(delivery);
-    if (this.#held.has(key)) return;
+    if (this.#held.has(key)) {
+      this.#claimedAgain.add(key);
+      return;
+    }
     this.#held.add(key);
     this.#lanes.force({
       delivery,
