@@ -6,7 +6,7 @@ import type { AnyResource } from "./resource.ts";
 import { containsUnknown } from "./unknown.ts";
 
 /** One wrong input. */
-export interface CheckFailure {
+interface CheckFailure {
   /** The path to it: `filters[1]`. */
   readonly property: string;
   readonly reason: string;

@@ -34,7 +34,7 @@ export interface Made {
 }
 
 /** A resource that was found: its state, and the inputs that would make it as it is. */
-export interface Found extends Made {
+interface Found extends Made {
   readonly inputs: Properties;
 }
 

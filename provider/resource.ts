@@ -82,7 +82,7 @@ export interface Created<Observed> {
 }
 
 /** What an update is about. */
-export interface Change<Inputs, State> {
+interface Change<Inputs, State> {
   /** The inputs that differ from what is there; at least one. Never `connection`, local or no longer managed ones. */
   readonly changed: ReadonlySet<keyof Inputs & string>;
   /** What was there, by the state. */
