@@ -124,7 +124,8 @@ describe("DeliveryService", () => {
     const found = await lifecycle.read(id, state);
     expect(found?.state).toEqual({ ...state, running: false, pid: null, version: null });
     const diff = await lifecycle.diff(id, found!.state, inputs);
-    expect(diff).toMatchObject({ action: "update", properties: ["running"] });
+    expect(diff).toMatchObject({ action: "update", replaces: [] });
+    expect(diff.properties).toContain("running");
 
     const repaired = await update(id, found!.state, inputs);
     expect(repaired.state).toEqual({ ...state, pid: repaired.state.pid });
