@@ -5,7 +5,7 @@ import { z } from "zod";
 import { credentialVariable, type Config } from "./config.ts";
 import type { VendorAccount } from "./dialects/account.ts";
 import { StartError } from "./errors.ts";
-import { writeFileAtomically } from "./store/atomicFile.ts";
+import { writeFileAtomically } from "./store/atomic-file.ts";
 
 /** Who may call the service: the administrator's token, and for each vendor account what its dialect folder declares. */
 export interface Credentials {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Application } from "../core/application.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
-import { openSqliteStore } from "../store/sqliteStore.ts";
+import { openSqliteStore } from "../store/sqlite-store.ts";
 import type { Store } from "../store/store.ts";
 import type { NewEvent, Publisher } from "../worker/publisher.ts";
 import type { VendorAccount } from "./account.ts";

@@ -9,7 +9,7 @@ import type { BlockingDialect, Dialect } from "../core/dialect.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { judgeAnswer } from "../core/verdict.ts";
 import { createLogger } from "../log.ts";
-import { openSqliteStore } from "../store/sqliteStore.ts";
+import { openSqliteStore } from "../store/sqlite-store.ts";
 import type { Store } from "../store/store.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import { createSender } from "./send.ts";

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { StartError } from "../errors.ts";
-import { writeFileAtomically } from "./atomicFile.ts";
+import { writeFileAtomically } from "./atomic-file.ts";
 
 const keyBytes = 32;
 

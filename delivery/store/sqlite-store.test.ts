@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, describe, expect, test } from "vitest";
-import { openDataFolder } from "./dataFolder.ts";
-import { openSqliteStore } from "./sqliteStore.ts";
+import { openDataFolder } from "./data-folder.ts";
+import { openSqliteStore } from "./sqlite-store.ts";
 import { describeStore } from "./store.suite.ts";
 import type { Store } from "./store.ts";
 
