@@ -10,7 +10,7 @@ import { checkInputs, type CheckResult } from "./check.ts";
 import type { Settings } from "./config.ts";
 import { diffInputs, inputsToSend, type DiffResult, type PropertyChange } from "./diff.ts";
 import { HookplaneError, PartlyDoneError, type Operation } from "./errors.ts";
-import type { HttpClient } from "./http/client.ts";
+import { HttpError, type HttpClient } from "./http/client.ts";
 import { propertiesOf, secretNames } from "./marks.ts";
 import { isAbsent, isSame } from "./normal.ts";
 import type { AnyResource, Context } from "./resource.ts";
@@ -173,6 +173,12 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     return drift.names;
   }
 
+  function toFound(id: string, state: Properties): Found {
+    const names = [...properties.map(({ name }) => name), "connection"];
+    const inputs = Object.fromEntries(names.map((name) => [name, state[name]]));
+    return { id, state, inputs: withoutAbsent(inputs) };
+  }
+
   /** An import of what is not there is mostly a wrong id: says which ids there are. */
   async function explainMissing(context: Context<object | undefined>, id: string): Promise<void> {
     if (!resource.list) return;
@@ -209,17 +215,25 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
       run("read", id, [state], async (toContext) => {
         const account = holdingAccount(resource, state, host.settings);
         const context = toContext(account);
-        const observed = await resource.observe(context, id, state);
         const isImport = !("account" in state);
+        let observed: unknown;
+        try {
+          observed = await resource.observe(context, id, state);
+        } catch (error) {
+          if (isImport || !isLocalAndDown(error, account)) throw error;
+          context.log(
+            "warning",
+            `${resource.type} "${id}" is taken to be as it was: the service on this machine that holds it is down`,
+          );
+          return toFound(id, state);
+        }
         if (observed === undefined) {
           if (isImport) await explainMissing(context, id);
           return undefined;
         }
         const found = finish(observed, state, isImport ? undefined : state, account);
         if (!isImport) noteDrift(id, state, found);
-        const names = [...properties.map(({ name }) => name), "connection"];
-        const inputs = Object.fromEntries(names.map((name) => [name, found[name]]));
-        return { id, state: found, inputs: withoutAbsent(inputs) };
+        return toFound(id, found);
       }),
 
     update: (id, state, inputs) =>
@@ -259,6 +273,21 @@ function addDrift(result: DiffResult, names: readonly string[]): DiffResult {
     changes: { ...Object.fromEntries(drift), ...result.changes },
     properties: [...new Set([...result.properties, ...names])],
   };
+}
+
+/**
+ * Whether an account is on this machine and nothing listens there. Such a service changes nothing that it holds until it is
+ * started again, and a refresh that failed for it would keep the very `up` from starting it.
+ */
+function isLocalAndDown(error: unknown, account: Account | undefined): boolean {
+  const url = account && "url" in account.connection ? String(account.connection.url) : "";
+  return (
+    error instanceof HttpError && error.outcome === "unsent" && URL.canParse(url) && isLoopback(new URL(url))
+  );
+}
+
+function isLoopback({ hostname }: URL): boolean {
+  return hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.");
 }
 
 function toHookplaneError(error: unknown): HookplaneError {

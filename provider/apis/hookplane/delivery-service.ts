@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { z } from "zod";
+import { HookplaneError } from "../../errors.ts";
 import { httpUrl, knownName } from "../../fields.ts";
 import { isSame } from "../../normal.ts";
 import { defineResource, type Context } from "../../resource.ts";
@@ -138,6 +139,13 @@ export const url = service.url;
       there?.running === true && isSame(there.record?.settings, toSettings(wanted), undefined);
     // Started before, and its creation never came to be known here.
     if (isAsWanted && there.pid !== null && wanted.running) return { id: dataDir, observed: there };
+    if (there?.running) {
+      throw new HookplaneError(
+        "already_exists",
+        `The data folder "${dataDir}" is in use by the service at "${there.url ?? ""}"`,
+        { remedy: "Stop that service, or set another `dataDir`." },
+      );
+    }
     return { id: dataDir, observed: await restart(context, wanted, there?.url) };
   },
 

@@ -35,7 +35,12 @@ export function provider(type: string): dynamic.ResourceProvider<Properties, Pro
 
     async check(_olds, news) {
       const { inputs, failures } = lifecycle.check(fromWire(news));
-      return { inputs: toWire(inputs), failures: [...failures] };
+      // Beside a property that it is given the engine prints the value, secret or not: the name stands in the reason instead.
+      const told = failures.map(({ property, reason }) => ({
+        property: "",
+        reason: `${property}: ${reason}`,
+      }));
+      return { inputs: toWire(inputs), failures: told };
     },
 
     diff: (id, olds, news) =>
