@@ -52,14 +52,11 @@ async function declareAll({ pave = {}, twilio = {}, casey = {}, connections }: D
   );
 }
 
-const ids = async () =>
-  Object.fromEntries(Object.entries(await stack.resources()).map(([name, { id }]) => [name, id]));
-
 test("every input that can be changed in place is, and keeps its object", async () => {
   await declareAll();
   const up = await stack.up();
   expect(up.ok, up.output).toBe(true);
-  const before = await ids();
+  const before = await stack.ids();
 
   const pave = {
     url: "http://127.0.0.1:9/changed",
@@ -78,7 +75,7 @@ test("every input that can be changed in place is, and keeps its object", async 
   const change = await stack.up();
 
   expect(change, change.output).toMatchObject({ ok: true, steps: { pave: "update", twilio: "update" } });
-  expect(await ids()).toEqual(before);
+  expect(await stack.ids()).toEqual(before);
   expect(await vendor.raw.pave("GET", callback.event)).toEqual({ ...callback, ...pave, method: "GET" });
   expect(await vendor.raw.twilio()).toMatchObject({
     method: "GET",
@@ -129,7 +126,7 @@ test("a Twilio value that is no longer declared stays as it is and is no longer 
 test("a changed event and each input of a Casey endpoint makes a new object and removes the old one", async () => {
   await declareAll();
   await stack.up();
-  const before = await ids();
+  const before = await stack.ids();
   const requests = await vendor.requestsOf(async () => {
     await declareAll({
       pave: { event: "SESSION:NOTE_INSERT" },
@@ -148,7 +145,7 @@ test("a changed event and each input of a Casey endpoint makes a new object and 
     });
   });
 
-  const after = await ids();
+  const after = await stack.ids();
   expect(await vendor.raw.pave("GET", "SESSION:COMPLETE")).toBeUndefined();
   expect(await vendor.raw.pave("GET", "SESSION:NOTE_INSERT")).toMatchObject({ url: callback.url });
   const replaced = ["casey-url", "casey-description", "casey-eventTypes"];
@@ -166,7 +163,7 @@ test("a changed event and each input of a Casey endpoint makes a new object and 
 test("other credentials of the same account only update the state, without a request that changes anything", async () => {
   await declareAll();
   await stack.up();
-  const before = await ids();
+  const before = await stack.ids();
   const rotated = { apiSecret: "rotated-api-secret", authToken: "rotated-auth-token-0123456789ab" };
   await vendor.rotate({
     pave: { apiSecret: rotated.apiSecret },
@@ -190,7 +187,7 @@ test("other credentials of the same account only update the state, without a req
   });
 
   expect(requests).toEqual([]);
-  expect(await ids()).toEqual(before);
+  expect(await stack.ids()).toEqual(before);
   // The new ones are what a refresh and a destroy work with from now on.
   const refresh = await stack.refresh();
   expect(refresh, refresh.output).toMatchObject({ ok: true, steps: {} });

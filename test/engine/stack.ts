@@ -42,6 +42,8 @@ export interface TestStack extends AsyncDisposable {
   outputs<T = Record<string, unknown>>(): Promise<T>;
   /** The resources of the state by their names. */
   resources(): Promise<Readonly<Record<string, StoredResource>>>;
+  /** Their ids. */
+  ids(): Promise<Readonly<Record<string, string>>>;
   /** Any other command of the engine: what it printed. */
   pulumi(...args: readonly string[]): Promise<{ readonly ok: boolean; readonly output: string }>;
 }
@@ -103,6 +105,13 @@ export async function openStack(name: string, options: StackOptions = {}): Promi
     return { ok, output, steps: stepsOf(events.map((line) => JSON.parse(line) as EngineEvent)) };
   }
 
+  async function resources(): Promise<Record<string, StoredResource>> {
+    const exported = JSON.parse(await must("stack", "export", "--show-secrets"), unseal) as {
+      deployment: { resources?: StoredResource[] };
+    };
+    return Object.fromEntries((exported.deployment.resources ?? []).map((one) => [nameOf(one.urn), one]));
+  }
+
   await must("stack", "init", "test");
 
   return {
@@ -141,12 +150,9 @@ export async function openStack(name: string, options: StackOptions = {}): Promi
       );
     },
     outputs: async <T>() => JSON.parse(await must("stack", "output", "--json", "--show-secrets")) as T,
-    async resources() {
-      const exported = JSON.parse(await must("stack", "export", "--show-secrets"), unseal) as {
-        deployment: { resources?: StoredResource[] };
-      };
-      return Object.fromEntries((exported.deployment.resources ?? []).map((one) => [nameOf(one.urn), one]));
-    },
+    resources,
+    ids: async () =>
+      Object.fromEntries(Object.entries(await resources()).map(([resource, { id }]) => [resource, id])),
     async [Symbol.asyncDispose]() {
       const { ok, output } = await pulumi("destroy", "--yes", "--skip-preview");
       if (!ok) console.error(`Could not destroy the stack in ${directory}:\n${output}`);

@@ -71,6 +71,8 @@ export interface RawVendor {
 export interface Vendor extends AsyncDisposable, Pick<VendorServer, "url" | "requests" | "misbehave"> {
   readonly connections: Connections;
   readonly raw: RawVendor;
+  /** Where its inbox receives under a name. */
+  inboxUrl(name: string): string;
   /** The requests that were made meanwhile, as `PUT /pave/v1/callbacks/…`. */
   requestsOf(operation: () => Promise<unknown>): Promise<readonly string[]>;
   /** Gives an account other credentials; the old ones are refused from then on. */
@@ -113,6 +115,7 @@ export async function openVendor(): Promise<Vendor> {
     get raw() {
       return rawVendor(connectionsAt(service.url));
     },
+    inboxUrl: (name) => `${service.url}/inbox/${name}`,
     async requestsOf(operation) {
       const before = server.requests.length;
       await operation();
