@@ -4,7 +4,8 @@ import * as hookplane from "hookplane";
 import * as pulumi from "@pulumi/pulumi";
 
 // The header that tells the receiver a real callback from a forged one, since PAVE signs nothing.
-const authorization = new pulumi.Config().getSecret("authorization") ?? pulumi.secret("Bearer only-for-this-example");
+const authorization =
+  new pulumi.Config().getSecret("authorization") ?? pulumi.secret("Bearer only-for-this-example");
 
 const service = new hookplane.DeliveryService("service", {
   dataDir: "data",
@@ -23,7 +24,9 @@ const callback = new hookplane.pave.Callback("inspection-complete", {
 
 const proof = new hookplane.DeliveryProof("proof", {
   connection: service.connections.svix,
-  events: [{ application: "pave", eventType: "SESSION:COMPLETE", payload: { session_key: "XXX-ABCDE12345" } }],
+  events: [
+    { application: "pave", eventType: "SESSION:COMPLETE", payload: { session_key: "XXX-ABCDE12345" } },
+  ],
   triggers: [callback.url, callback.headers],
 });
 
