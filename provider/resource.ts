@@ -163,6 +163,8 @@ export interface ApiDefinition {
   readonly title: string;
   /** Markdown: what it is, where its documentation is. */
   readonly description: string;
+  /** The shape of an account, and where the delivery service serves this API for its own: `/pave/v1`. */
+  readonly account: { readonly connection: ConnectionDefinition; readonly servicePath: string };
   /** Its resource kinds, each made by `defineResource`. */
   readonly resources: readonly AnyResource[];
 }

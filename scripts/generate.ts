@@ -200,8 +200,8 @@ function plainType(shape: Shape): string {
     case "object":
       return `{ ${shape.properties
         .map(
-          ({ name, shape: inner, nullable }) =>
-            `readonly ${name}${nullable ? "?" : ""}: ${plainType(inner)};`,
+          ({ name, shape: inner, nullable, optional, defaultValue }) =>
+            `readonly ${name}${nullable || (optional && defaultValue === undefined) ? "?" : ""}: ${plainType(inner)};`,
         )
         .join(" ")} }`;
     case "integer":

@@ -1,11 +1,14 @@
 import type { AnyResource, ApiDefinition } from "../resource.ts";
 import { casey } from "./casey/index.ts";
-import { hookplane } from "./hookplane/index.ts";
+import { createHookplane } from "./hookplane/index.ts";
 import { pave } from "./pave/index.ts";
 import { twilio } from "./twilio/index.ts";
 
-/** Every API that the provider knows. A new one is its folder and a line here. */
-export const apis: readonly ApiDefinition[] = [pave, twilio, casey, hookplane];
+/** The vendors. A new one is its folder and a name here. */
+const vendors: readonly ApiDefinition[] = [pave, twilio, casey];
+
+/** Every API that the provider knows. */
+export const apis: readonly ApiDefinition[] = [...vendors, createHookplane(vendors)];
 
 /** The resource kind of a type such as `pave:Callback`. Throws for a type that no API has. */
 export function findResource(type: string): AnyResource {

@@ -175,7 +175,13 @@ export class DeliveryService extends DeclaredResource {
       readonly apiKey: string;
       readonly apiSecret: string;
     };
-    readonly twilio: { readonly url: string; readonly accountSid: string; readonly authToken: string };
+    readonly twilio: {
+      readonly url: string;
+      readonly accountSid: string;
+      readonly authToken?: string;
+      readonly apiKeySid?: string;
+      readonly apiKeySecret?: string;
+    };
     readonly casey: { readonly url: string; readonly apiKey: string };
     readonly svix: { readonly url: string; readonly token: string };
   }>;

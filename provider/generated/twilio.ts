@@ -172,9 +172,9 @@ export class ConversationsWebhook extends DeclaredResource {
    */
   declare readonly prior: pulumi.Output<{
     readonly method?: string;
-    readonly filters: readonly string[];
-    readonly preWebhookUrl: string;
-    readonly postWebhookUrl: string;
+    readonly filters?: readonly string[];
+    readonly preWebhookUrl?: string;
+    readonly postWebhookUrl?: string;
     readonly target?: string;
   }>;
   /**

@@ -9,10 +9,10 @@ import { HookplaneError } from "../../errors.ts";
 import { createLifecycle, type Properties } from "../../lifecycle.ts";
 import { createTestHost } from "../../resource.suite.ts";
 import { unknown } from "../../unknown.ts";
-import { deliveryService } from "./delivery-service.ts";
+import { findResource } from "../index.ts";
 import { findNode, packageRoot } from "./node-executable.ts";
 
-const lifecycle = createLifecycle(deliveryService, createTestHost());
+const lifecycle = createLifecycle(findResource("index:DeliveryService"), createTestHost());
 
 let parent: string;
 let dataDir: string;
@@ -257,7 +257,7 @@ describe("DeliveryService inputs", () => {
   });
 
   test("may all be unknown in a preview", () => {
-    const names = Object.keys(deliveryService.inputs.shape);
+    const names = Object.keys(findResource("index:DeliveryService").inputs.shape);
     expect(lifecycle.check(Object.fromEntries(names.map((name) => [name, unknown]))).failures).toEqual([]);
   });
 });

@@ -5,7 +5,8 @@ import { z } from "zod";
 import { HookplaneError } from "../../errors.ts";
 import { httpUrl, knownName } from "../../fields.ts";
 import { isSame } from "../../normal.ts";
-import { defineResource, type Context } from "../../resource.ts";
+import { defineResource, type ApiDefinition, type Context } from "../../resource.ts";
+import { svixConnection } from "./client.ts";
 import { findService, startService, stopService, type LocalService } from "./local-service.ts";
 import { removeFolder, type ServiceSettings } from "./service-folder.ts";
 
@@ -75,31 +76,30 @@ const outputs = z.object({
   }),
   pid: z.number().nullable().meta({ description: "Its process; null while it does not run." }),
   version: z.string().nullable().meta({ description: "Its version; null while it does not run." }),
-  connections: z
-    .object({
-      pave: z
-        .object({ url: z.string(), username: z.string(), apiKey: z.string(), apiSecret: z.string() })
-        .meta({ description: "For resources of PAVE." }),
-      twilio: z
-        .object({ url: z.string(), accountSid: z.string(), authToken: z.string() })
-        .meta({ description: "For resources of Twilio." }),
-      casey: z
-        .object({ url: z.string(), apiKey: z.string() })
-        .meta({ description: "For resources of Casey." }),
-      svix: z
-        .object({ url: z.string(), token: z.string() })
-        .meta({ description: "For the Svix-compatible API, and for `DeliveryProof`." }),
-    })
-    .meta({
-      description: "A connection for each API that the service speaks: give it as the input `connection`.",
-      secret: true,
-    }),
+  connections: z.record(z.string(), z.unknown()).meta({
+    description: "A connection for each API that the service speaks: give it as the input `connection`.",
+    secret: true,
+  }),
 });
 
-/** A delivery service on this machine, kept running as a process of its own. */
-export const deliveryService = defineResource({
-  type: "index:DeliveryService",
-  description: `
+type Outputs = z.output<typeof outputs>;
+
+/** A delivery service on this machine, kept running as a process of its own. It speaks the vendors' APIs and Svix's. */
+export function createDeliveryService(vendors: readonly ApiDefinition[]) {
+  const described = [
+    ...vendors.map(
+      ({ name, title, account }) => [name, account.connection.schema, `For resources of ${title}.`] as const,
+    ),
+    ["svix", svixConnection.schema, "For the Svix-compatible API, and for `DeliveryProof`."] as const,
+  ];
+  const shape: Record<string, z.ZodType> = Object.fromEntries(
+    described.map(([name, schema, description]) => [name, schema.meta({ description })]),
+  );
+  const { connections } = outputs.shape;
+
+  return defineResource({
+    type: "index:DeliveryService",
+    description: `
 A delivery service on the machine that runs Pulumi: \`hookplane serve\` as a process of its own, which goes on when Pulumi
 has ended. It speaks the APIs of PAVE, Twilio, Casey and Svix, and delivers their events.
 
@@ -110,7 +110,7 @@ stops it; the data folder stays unless \`deleteData\` is set.
 The service needs Node 24 or newer: the one that runs Pulumi, or the one that \`HOOKPLANE_NODE\` names. Import id: the data
 folder's absolute path.
 `.trim(),
-  example: `import * as hookplane from "hookplane";
+    example: `import * as hookplane from "hookplane";
 
 const service = new hookplane.DeliveryService("service", {
   inbox: true,
@@ -125,66 +125,65 @@ new hookplane.pave.Callback("done", {
 
 export const url = service.url;
 `,
-  inputs,
-  outputs,
+    inputs,
+    outputs: outputs.extend({ connections: z.object(shape).meta({ ...connections.meta() }) }),
 
-  async observe(context, id) {
-    return findService(id, context.signal);
-  },
+    async observe(context, id) {
+      return findService(id, context.signal);
+    },
 
-  async create(context, wanted) {
-    const { dataDir } = wanted;
-    const there = await findService(dataDir, context.signal);
-    const isAsWanted =
-      there?.running === true && isSame(there.record?.settings, toSettings(wanted), undefined);
-    // Started before, and its creation never came to be known here.
-    if (isAsWanted && there.pid !== null && wanted.running) return { id: dataDir, observed: there };
-    if (there?.running) {
-      throw new HookplaneError(
-        "already_exists",
-        `The data folder "${dataDir}" is in use by the service at "${there.url ?? ""}"`,
-        { remedy: "Stop that service, or set another `dataDir`." },
+    async create(context, wanted) {
+      const { dataDir } = wanted;
+      const there = await findService(dataDir, context.signal);
+      const isAsWanted =
+        there?.running === true && isSame(there.record?.settings, toSettings(wanted), undefined);
+      // Started before, and its creation never came to be known here.
+      if (isAsWanted && there.pid !== null && wanted.running) return { id: dataDir, observed: there };
+      if (there?.running) {
+        throw new HookplaneError(
+          "already_exists",
+          `The data folder "${dataDir}" is in use by the service at "${there.url ?? ""}"`,
+          { remedy: "Stop that service, or set another `dataDir`." },
+        );
+      }
+      return { id: dataDir, observed: await restart(context, wanted, there?.url) };
+    },
+
+    async update(context, _id, wanted, { state }) {
+      return restart(context, wanted, state.url);
+    },
+
+    async delete(context, id, state) {
+      await stopService(id, context.signal);
+      if (state.deleteData) await removeFolder(id, [process.cwd(), homedir()]);
+    },
+
+    toState(
+      { dataDir, record, credentials, url: found, pid, running, version },
+      known,
+    ): Partial<Inputs> & Outputs {
+      const url = found ?? known.url ?? "";
+      const { port, ...settings } = record?.settings ?? known;
+      const { admin, ...sections } = credentials;
+      const own = vendors.map(
+        ({ name, account }) => [name, { url: url + account.servicePath, ...sections[name] }] as const,
       );
-    }
-    return { id: dataDir, observed: await restart(context, wanted, there?.url) };
-  },
-
-  async update(context, _id, wanted, { state }) {
-    return restart(context, wanted, state.url);
-  },
-
-  async delete(context, id, state) {
-    await stopService(id, context.signal);
-    if (state.deleteData) await removeFolder(id, [process.cwd(), homedir()]);
-  },
-
-  toState(
-    { dataDir, record, credentials, url: found, pid, running, version },
-    known,
-  ): Partial<Inputs> & z.output<typeof outputs> {
-    const url = found ?? known.url ?? "";
-    const { admin, pave, twilio, casey } = credentials;
-    const { port, ...settings } = record?.settings ?? known;
-    return {
-      dataDir,
-      ...settings,
-      logLevel: settings.logLevel as Inputs["logLevel"],
-      port: port ?? undefined,
-      publicUrl: settings.publicUrl || undefined,
-      running,
-      url,
-      inboxUrl: `${url}/inbox`,
-      pid,
-      version,
-      connections: {
-        pave: { url: `${url}/pave/v1`, ...pave },
-        twilio: { url: `${url}/twilio`, ...twilio },
-        casey: { url: `${url}/casey/v1/backend`, ...casey },
-        svix: { url, token: admin.token },
-      },
-    };
-  },
-});
+      return {
+        dataDir,
+        ...settings,
+        logLevel: settings.logLevel as Inputs["logLevel"],
+        port: port ?? undefined,
+        publicUrl: settings.publicUrl || undefined,
+        running,
+        url,
+        inboxUrl: `${url}/inbox`,
+        pid,
+        version,
+        connections: { ...Object.fromEntries(own), svix: { url, token: admin.token } },
+      };
+    },
+  });
+}
 
 /** Stops it where it runs and, unless it should not, starts it with these settings on the port that it had. */
 async function restart(

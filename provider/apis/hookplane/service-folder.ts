@@ -31,14 +31,11 @@ const recordSchema = z.object({
 /** What the provider notes of the service that it started, in `service.json` of the data folder. */
 export type ServiceRecord = z.output<typeof recordSchema>;
 
-const credentialsSchema = z.object({
-  admin: z.object({ token: z.string() }),
-  pave: z.object({ username: z.string(), apiKey: z.string(), apiSecret: z.string() }),
-  twilio: z.object({ accountSid: z.string(), authToken: z.string() }),
-  casey: z.object({ apiKey: z.string() }),
-});
+const credentialsSchema = z
+  .object({ admin: z.object({ token: z.string() }) })
+  .catchall(z.record(z.string(), z.string()));
 
-/** What `credentials.json` holds: the service makes it at its first start. */
+/** What `credentials.json` holds, a section for each vendor: the service makes it at its first start. */
 export type ServiceCredentials = z.output<typeof credentialsSchema>;
 
 /** A log that is longer is set aside as `service.log.1` at the next start. */

@@ -1,4 +1,5 @@
 import type { ApiDefinition } from "../../resource.ts";
+import { twilioConnection } from "./client.ts";
 import { conversationsWebhook } from "./conversations-webhook.ts";
 
 /** Twilio Conversations. */
@@ -7,5 +8,6 @@ export const twilio: ApiDefinition = {
   title: "Twilio",
   description:
     "Webhooks of [Twilio Conversations](https://www.twilio.com/docs/conversations-classic/conversations-webhooks).",
+  account: { connection: twilioConnection, servicePath: "/twilio" },
   resources: [conversationsWebhook],
 };
