@@ -129,17 +129,22 @@ test("get reads what is managed elsewhere, and leaves it alone", async () => {
 test("without a connection the stack's configuration is the account, and its credentials stay out of the state", async () => {
   const { pave, twilio, casey } = vendor.connections;
   const configured = scope.use(await openStack("configured"));
-  await configured.program(
-    declare("pave.Callback", "pave", { event: "SESSION:STATUS_CHANGE", url: "https://example.com" }) +
-      declare("twilio.ConversationsWebhook", "twilio", { preWebhookUrl: "https://example.com/pre" }) +
-      declare("casey.WebhookEndpoint", "casey", { url: "https://example.com/configured" }),
-  );
+  const callbackAlone = declare("pave.Callback", "pave", {
+    event: "SESSION:STATUS_CHANGE",
+    url: "https://example.com",
+  });
+  await configured.program(callbackAlone);
   const none = await configured.up();
   expect(none.ok).toBe(false);
   expect(none.output).toMatch(
     /No PAVE account is configured.*hookplane:paveApiSecret.*HOOKPLANE_PAVE_API_SECRET/,
   );
 
+  await configured.program(
+    callbackAlone +
+      declare("twilio.ConversationsWebhook", "twilio", { preWebhookUrl: "https://example.com/pre" }) +
+      declare("casey.WebhookEndpoint", "casey", { url: "https://example.com/configured" }),
+  );
   for (const [api, connection] of Object.entries({ pave, twilio, casey }))
     await configure(configured, api, connection);
   const up = await configured.up();
@@ -147,8 +152,14 @@ test("without a connection the stack's configuration is the account, and its cre
     ok: true,
     steps: { pave: "create", twilio: "create", casey: "create" },
   });
-  const stored = JSON.stringify(await configured.resources());
-  for (const secret of [pave.apiSecret, twilio.authToken, casey.apiKey]) expect(stored).not.toContain(secret);
+  const resources = Object.values(await configured.resources());
+  const ours = JSON.stringify(resources.filter(({ type }) => type.includes("dynamic")));
+  const { output: state } = await configured.pulumi("stack", "export");
+  for (const secret of [pave.apiSecret, twilio.authToken, casey.apiKey]) {
+    expect(ours).not.toContain(secret);
+    // Pulumi's own provider resource has the configuration, encrypted.
+    expect(state).not.toContain(secret);
+  }
   const drift = await configured.drift();
   expect(drift, drift.output).toMatchObject({ ok: true, steps: {} });
 
@@ -166,7 +177,7 @@ test("without a connection the stack's configuration is the account, and its cre
   await configured.setConfig("hookplane:paveApiSecret", rotated.apiSecret);
   await configured.setConfig("hookplane:twilioAuthToken", rotated.authToken);
   await configured.setConfig("hookplane:caseyApiKey", rotated.apiKey);
-  const refresh = await configured.refresh();
+  const refresh = await configured.refresh({ runProgram: true });
   expect(refresh, refresh.output).toMatchObject({ ok: true, steps: {} });
   const destroy = await configured.destroy();
   expect(destroy.ok, destroy.output).toBe(true);
@@ -180,7 +191,7 @@ test("credentials that the configuration has for the same account win over old o
   expect(refused.output).toMatch(/\[authentication_failed\]/);
 
   await configure(stack, "pave", vendor.connections.pave);
-  const refresh = await stack.refresh();
+  const refresh = await stack.refresh({ runProgram: true });
   expect(refresh, refresh.output).toMatchObject({ ok: true, steps: {} });
   const destroy = await stack.destroy();
   expect(destroy.ok, destroy.output).toBe(true);

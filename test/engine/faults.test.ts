@@ -163,9 +163,11 @@ test("a failed update is an error that the next up makes good", async () => {
 });
 
 test("what something else at the vendor's address answers is not taken for a deletion", async () => {
-  for (const vendor of [pave, twilio, casey]) vendor.misbehave({ status: 404 });
-  const refresh = await stack.refresh();
-  expect(refresh.ok, refresh.output).toBe(false);
+  for (const vendor of [pave, twilio, casey]) {
+    vendor.misbehave({ status: 404 });
+    const refresh = await stack.refresh();
+    expect(refresh.ok, refresh.output).toBe(false);
+  }
   expect(Object.keys(await stack.resources())).toEqual(expect.arrayContaining(["pave", "twilio", "casey"]));
 
   pave.misbehave("endless");

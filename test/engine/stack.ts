@@ -32,7 +32,8 @@ export interface TestStack extends AsyncDisposable {
   setConfig(key: string, value: string): Promise<void>;
   up(options?: { refresh?: boolean; replace?: readonly string[] }): Promise<Outcome>;
   preview(): Promise<Outcome>;
-  refresh(): Promise<Outcome>;
+  /** The engine gives a provider the configuration of the last `up`, unless the program runs. */
+  refresh(options?: { runProgram?: boolean }): Promise<Outcome>;
   /** `refresh --preview-only --expect-no-changes`: not `ok` where something differs, with nothing done about it. */
   drift(): Promise<Outcome>;
   destroy(): Promise<Outcome>;
@@ -129,11 +130,14 @@ export async function openStack(name: string, options: StackOptions = {}): Promi
         "up",
         "--yes",
         "--skip-preview",
+        // Each failure is seen, not only the first.
+        "--continue-on-error",
         ...(refresh ? ["--refresh"] : []),
         ...replace.flatMap((urn) => ["--replace", urn]),
       ),
     preview: () => operate("preview"),
-    refresh: () => operate("refresh", "--yes", "--skip-preview"),
+    refresh: ({ runProgram = false } = {}) =>
+      operate("refresh", "--yes", "--skip-preview", ...(runProgram ? ["--run-program"] : [])),
     drift: () => operate("refresh", "--preview-only", "--expect-no-changes"),
     destroy: () => operate("destroy", "--yes", "--skip-preview"),
     async import(resources) {
