@@ -32,7 +32,8 @@ export interface Fault {
   readonly type: string;
 }
 
-const statusOf = {
+/** The HTTP status of each error code. */
+export const statusOf = {
   bad_request: 400,
   authentication_failed: 401,
   forbidden: 403,
@@ -60,7 +61,7 @@ export class StartError extends Error {
 }
 
 /** Exit codes of `hookplane serve`; 0 is a service that was asked to stop and did, 1 a failure nobody foresaw. */
-const exitCodeOf = {
+export const exitCodeOf = {
   settings_invalid: 2,
   port_taken: 3,
   address_unusable: 3,
