@@ -34,7 +34,7 @@ export function fillReference(page: string): string {
 }
 
 /** Each generated part by its name: a resource's type, `connection <name>`, `settings`. */
-export function sections(): [string, string][] {
+function sections(): [string, string][] {
   const resources = apis.flatMap((api) => api.resources.map(shapeResource));
   const connections = [...new Set(resources.flatMap(({ connection }) => connection ?? []))];
   return [
