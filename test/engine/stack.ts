@@ -74,6 +74,8 @@ export async function openStack(name: string, options: StackOptions = {}): Promi
     PULUMI_CONFIG_PASSPHRASE: "test",
     // Its flag --event-log is among the hidden ones.
     PULUMI_DEBUG_COMMANDS: "true",
+    // Every operation starts two Node processes that load the same modules.
+    NODE_COMPILE_CACHE: path.join(root, ".tmp", "engine", "compile-cache"),
     ...options.env,
   };
   let operations = 0;
