@@ -87,9 +87,13 @@ function toFaults(issue: z.core.$ZodIssue, root: readonly string[]): Fault[] {
     return issue.issues.map(({ message }) => ({ path, message, type: "value_error" }));
   }
   if (issue.code === "invalid_type") {
-    return issue.input === undefined
-      ? [{ path, message: "This member is required.", type: "value_error.missing" }]
-      : [{ path, message: `This must be ${withArticle(issue.expected)}.`, type: "type_error" }];
+    if (issue.input === undefined) {
+      return [{ path, message: "This member is required.", type: "value_error.missing" }];
+    }
+    // A shape that has words of its own for this fault says more than its type does.
+    const isGeneral = issue.message.startsWith("Invalid input");
+    const message = isGeneral ? `This must be ${withArticle(issue.expected)}.` : issue.message;
+    return [{ path, message, type: "type_error" }];
   }
   return [{ path, message: issue.message, type: "value_error" }];
 }

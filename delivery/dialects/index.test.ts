@@ -85,7 +85,12 @@ describe("events published to the running service", () => {
     await running.request(
       "POST",
       "/twilio/v1/Configuration/Webhooks",
-      new URLSearchParams({ PreWebhookUrl: `${url}?pre`, PostWebhookUrl: `${url}?post#rc=1` }).toString(),
+      new URLSearchParams([
+        ["Filters", "onMessageAdd"],
+        ["Filters", "onMessageAdded"],
+        ["PreWebhookUrl", `${url}?pre`],
+        ["PostWebhookUrl", `${url}?post#rc=1`],
+      ]).toString(),
       {
         authorization: `Basic ${btoa(`${accountSid}:${authToken}`)}`,
         "content-type": "application/x-www-form-urlencoded",

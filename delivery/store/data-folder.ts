@@ -1,5 +1,5 @@
-import { accessSync, constants, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { StartError } from "../errors.ts";
 import { resultCode, SqliteConnection } from "./sqlite.ts";
 
@@ -19,7 +19,7 @@ export interface DataFolder {
  */
 export function openDataFolder(path: string): DataFolder {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (cause) {
     throw new StartError(
@@ -57,6 +57,13 @@ export function openDataFolder(path: string): DataFolder {
       { cause },
     );
   }
+}
+
+/** With what leads to it. Node's own recursive way never ends where a parent exists and refuses, as in `/proc`. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 function describe(error: unknown): string {

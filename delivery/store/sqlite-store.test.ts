@@ -170,4 +170,10 @@ describe("openDataFolder()", () => {
     writeFileSync(file, "");
     expect(() => openDataFolder(join(file, "data"))).toThrow(/cannot be written \(ENOTDIR.*--data-dir/s);
   });
+
+  // Node's recursive mkdir never comes back from there.
+  test("names a folder whose parent takes none, at once", () => {
+    const parent = process.platform === "linux" ? "/proc" : "/dev/fd";
+    expect(() => openDataFolder(join(parent, "nope", "data"))).toThrow(/cannot be written \(E.*--data-dir/s);
+  });
 });

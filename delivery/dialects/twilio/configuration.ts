@@ -12,7 +12,7 @@ export const configurationUid = "configuration";
  */
 export interface Configuration {
   readonly method: "GET" | "POST";
-  /** The events that fire; null while nobody has set any: all of them. */
+  /** The events that fire; null while nobody has set any: none, as in an empty list. */
   readonly filters: readonly string[] | null;
   readonly preWebhookUrl: string | null;
   readonly postWebhookUrl: string | null;
@@ -55,7 +55,7 @@ export function toEndpointFields(configuration: Configuration) {
 
 /** Whether the configuration lets an event fire. */
 export function fires(configuration: Configuration, eventType: string): boolean {
-  return configuration.filters?.includes(eventType) ?? true;
+  return configuration.filters?.includes(eventType) ?? false;
 }
 
 /** A parameter that cannot be taken, with Twilio's nearest error code (https://www.twilio.com/docs/api/errors). */

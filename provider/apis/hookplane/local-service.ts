@@ -1,6 +1,7 @@
 import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { z } from "zod";
@@ -258,7 +259,10 @@ async function startError(
 
 async function makeFolder(dataDir: string): Promise<void> {
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    // One by one: Node's own recursive way never ends where a parent exists and refuses, as in `/proc`.
+    const missing: string[] = [];
+    for (let path = dataDir; !existsSync(path); path = dirname(path)) missing.unshift(path);
+    for (const path of missing) await mkdir(path, { mode: 0o700 });
   } catch (error) {
     throw new HookplaneError("not_ready", `The data folder "${dataDir}" cannot be made: ${String(error)}`, {
       remedy: "Set another `dataDir`, or make its parent writable.",
