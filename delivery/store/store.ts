@@ -72,7 +72,7 @@ export interface DueDelivery {
 }
 
 /** What an attempt decided about its delivery. */
-export interface Settlement {
+interface Settlement {
   readonly messageId: string;
   readonly endpointId: string;
   readonly state: DeliveryState;

@@ -3,7 +3,7 @@ import { BlockList, isIP, type LookupFunction } from "node:net";
 import { buildConnector } from "undici";
 
 /** A request was refused before anything was sent: its address is none that deliveries may reach. */
-export class AddressRefusedError extends Error {
+class AddressRefusedError extends Error {
   override readonly name = "AddressRefusedError";
 }
 
@@ -57,7 +57,7 @@ export function isGloballyRoutable(ip: string): boolean {
 }
 
 /** Subnets in CIDR form as a list to check addresses against. */
-export function toBlockList(subnets: readonly string[]): BlockList {
+function toBlockList(subnets: readonly string[]): BlockList {
   const list = new BlockList();
   for (const subnet of subnets) {
     const [address = "", prefix = ""] = subnet.split("/");

@@ -10,7 +10,7 @@ const maxReadBytes = 64 * 1024;
 /** How much of an answer is kept for the record. */
 const keptBytes = 16 * 1024;
 
-export interface SendLimits {
+interface SendLimits {
   /** How long the answer may take in all, connecting included. */
   readonly timeoutMs: number;
   /** How much of the answer is kept: 16 KiB by default, at most 64 KiB. */

@@ -16,7 +16,7 @@ export interface Outcome {
 }
 
 /** A resource of the state, secrets in plain text. */
-export interface StoredResource {
+interface StoredResource {
   readonly urn: string;
   readonly type: string;
   readonly id: string;

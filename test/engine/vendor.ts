@@ -9,7 +9,7 @@ import { openService, type Service } from "../../delivery/service.ts";
 import { openVendorServer, type VendorServer } from "../../provider/http/vendor-server.suite.ts";
 
 /** A callback as PAVE's API has it. */
-export interface PaveCallback {
+interface PaveCallback {
   readonly event: string;
   readonly url: string;
   readonly method: string;
@@ -18,7 +18,7 @@ export interface PaveCallback {
 }
 
 /** Twilio's webhook configuration. */
-export interface TwilioConfiguration {
+interface TwilioConfiguration {
   readonly method: string;
   readonly filters: readonly string[] | null;
   readonly pre_webhook_url: string | null;
@@ -27,7 +27,7 @@ export interface TwilioConfiguration {
 }
 
 /** An endpoint as Casey's API has it. */
-export interface CaseyWebhook {
+interface CaseyWebhook {
   readonly id: string;
   readonly url: string;
   readonly description: string;
@@ -36,7 +36,7 @@ export interface CaseyWebhook {
 }
 
 /** A request as the inbox shows it. */
-export interface ReceivedEvent {
+interface ReceivedEvent {
   readonly verified: boolean;
   readonly body: string;
 }
