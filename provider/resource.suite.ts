@@ -170,6 +170,25 @@ export function testResource(subject: ResourceSubject): void {
       else expect(await missing).toBeUndefined();
     });
 
+    testWhere(resource.connection)(
+      "while the service on this machine that holds it is down, it is taken to be as it was, with a warning",
+      async () => {
+        const told: string[] = [];
+        const log: Host["log"] = (severity, message) => told.push(`${severity}: ${message}`);
+        const host = createLifecycle(resource, createTestHost({ log }));
+        await withResource(subject.declared, async ({ id, state }) => {
+          const url = await addressOfNobody();
+          const down = { ...state, connection: { ...connection, url } };
+          expect((await find(host, id, down)).state).toEqual(down);
+          expect(told).toEqual([expect.stringMatching(/^warning: .* is taken to be as it was/)]);
+          await expect(host.read(id, { connection: down.connection })).rejects.toMatchObject({
+            code: "unreachable",
+          });
+          await expect(host.delete(id, down)).rejects.toMatchObject({ code: "unreachable" });
+        });
+      },
+    );
+
     test("a second delete succeeds, and what was deleted reads as gone", async () => {
       const { id, state } = await lifecycle.create(declare(subject.declared));
       await lifecycle.delete(id, state);
@@ -298,6 +317,12 @@ export function testResource(subject: ResourceSubject): void {
 /** The same words wherever one of the vendors has its error message. */
 function repeated(message: string): object {
   return { message, code: 1, status: 400, error: { code: "invalid", message }, detail: message };
+}
+
+/** A URL of this machine at which nothing listens. */
+async function addressOfNobody(): Promise<string> {
+  await using server = await openVendorServer(() => ({ status: 200 }));
+  return server.url;
 }
 
 /** A test that means something only for some kinds. */
