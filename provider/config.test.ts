@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { findConnection } from "./config.ts";
+import { findConnection, requestLimits } from "./config.ts";
 import { sampleConnection } from "./sample.suite.ts";
 
 function find(configuration: Record<string, string>, environment: Record<string, string> = {}) {
@@ -40,5 +40,23 @@ describe("findConnection()", () => {
   test("names a setting that is wrong", () => {
     const settings = { sampleApiKey: "k", sampleApiToken: "t", sampleUrl: "sample.example" };
     expect(() => find(settings)).toThrow("not complete; url: must be an absolute http or https URL");
+  });
+});
+
+describe("requestLimits()", () => {
+  const limits = (configured?: string, variable?: string) =>
+    requestLimits({ get: () => configured, environment: () => variable });
+
+  test("are the defaults where nothing is set", () => {
+    expect(limits()).toEqual({});
+  });
+
+  test("come from the configuration, else from the variable, and leave time for a second try", () => {
+    expect(limits("2.5", "7")).toMatchObject({ attemptTimeoutMs: 2_500, totalTimeoutMs: 120_000 });
+    expect(limits(undefined, "300")).toMatchObject({ headersTimeoutMs: 300_000, totalTimeoutMs: 600_000 });
+  });
+
+  test.each(["0", "-1", "3601", "soon"])("are not %j", (value) => {
+    expect(() => limits(value)).toThrow(`The request timeout "${value}" is not from 0.1 to 3600 seconds`);
   });
 });

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { HookplaneError } from "./errors.ts";
+import { defaultHttpLimits, type HttpLimits } from "./http/client.ts";
 import { propertiesOf } from "./marks.ts";
 import type { ConnectionDefinition } from "./resource.ts";
 
@@ -101,4 +102,30 @@ function waysToGive(fields: readonly ConnectionSetting[]): string {
     `Give the resource the input "connection" ({ ${inputs} }), or run \`pulumi config set --secret\` for ${keys}, ` +
     `or set the environment variables ${variables}`
   );
+}
+
+/**
+ * How long a vendor may take to answer one try, where that is set: `hookplane:requestTimeoutSeconds` of the configuration,
+ * else `HOOKPLANE_REQUEST_TIMEOUT_SECONDS`. Throws `invalid_input` for anything but a number from 0.1 to 3600.
+ */
+export function requestLimits(settings: Settings): Partial<HttpLimits> {
+  const given =
+    settings.get("requestTimeoutSeconds") ?? settings.environment("HOOKPLANE_REQUEST_TIMEOUT_SECONDS") ?? "";
+  if (given === "") return {};
+  const timeoutMs = Number(given) * 1000;
+  if (!(timeoutMs >= 100 && timeoutMs <= 3_600_000)) {
+    throw new HookplaneError(
+      "invalid_input",
+      `The request timeout "${given}" is not from 0.1 to 3600 seconds`,
+      {
+        remedy: "Correct hookplane:requestTimeoutSeconds, or HOOKPLANE_REQUEST_TIMEOUT_SECONDS.",
+      },
+    );
+  }
+  return {
+    headersTimeoutMs: timeoutMs,
+    bodyTimeoutMs: timeoutMs,
+    attemptTimeoutMs: timeoutMs,
+    totalTimeoutMs: Math.max(defaultHttpLimits.totalTimeoutMs, 2 * timeoutMs),
+  };
 }

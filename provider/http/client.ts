@@ -14,7 +14,7 @@ import {
 } from "./retry.ts";
 
 /** Time and size limits of every request. */
-interface HttpLimits extends RetryLimits {
+export interface HttpLimits extends RetryLimits {
   /** From the request's last byte to the answer's first. */
   readonly headersTimeoutMs: number;
   /** Between two parts of an answer's body. */
@@ -26,7 +26,7 @@ interface HttpLimits extends RetryLimits {
 }
 
 /** 30 s to the first byte and between two parts, 60 s a try, 1 MiB an answer; retries as {@link defaultRetryLimits}. */
-const defaultHttpLimits: HttpLimits = {
+export const defaultHttpLimits: HttpLimits = {
   ...defaultRetryLimits,
   headersTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,

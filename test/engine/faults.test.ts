@@ -12,7 +12,7 @@ let stack: TestStack;
 beforeAll(async () => {
   [pave, twilio, casey] = await Promise.all([openVendor(), openVendor(), openVendor()]);
   for (const vendor of [pave, twilio, casey]) scope.use(vendor);
-  stack = scope.use(await openStack("faults"));
+  stack = scope.use(await openStack("faults", { env: { HOOKPLANE_REQUEST_TIMEOUT_SECONDS: "2" } }));
 });
 afterAll(() => scope.disposeAsync());
 
@@ -160,6 +160,27 @@ test("a failed update is an error that the next up makes good", async () => {
   const up = await stack.up();
   expect(up.ok, up.output).toBe(true);
   await expectInPlace("SESSION:STAGE_CHANGE", "fourth");
+});
+
+test("a vendor that takes a request and never answers is an error in time, and nothing is made twice", async () => {
+  const never = Array.from({ length: 5 }, () => "nothing" as const);
+  pave.misbehave(...never);
+  twilio.misbehave(...never);
+  await declareAll("SESSION:STAGE_CHANGE", "fifth");
+  const failing = await stack.up();
+  expect(failing.ok).toBe(false);
+  expect(failing.output).toMatch(
+    /pave:Callback "SESSION:STAGE_CHANGE": update failed: .*no whole answer within 2 s/,
+  );
+  expect(failing.output).toMatch(
+    /twilio:ConversationsWebhook "AC\w+": update failed: .*no whole answer within 2 s/,
+  );
+  expectNoSecret(failing);
+
+  for (const vendor of [pave, twilio]) vendor.misbehave();
+  const up = await stack.up();
+  expect(up.ok, up.output).toBe(true);
+  await expectInPlace("SESSION:STAGE_CHANGE", "fifth");
 });
 
 test("what something else at the vendor's address answers is not taken for a deletion", async () => {

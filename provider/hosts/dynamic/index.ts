@@ -1,6 +1,6 @@
 import type { dynamic } from "@pulumi/pulumi";
 import { findResource } from "../../apis/index.ts";
-import { createSettings } from "../../config.ts";
+import { createSettings, requestLimits } from "../../config.ts";
 import { createHttpClient } from "../../http/client.ts";
 import { createLifecycle, InitFailedError, type Properties } from "../../lifecycle.ts";
 import { secretNames } from "../../marks.ts";
@@ -18,10 +18,10 @@ export function provider(type: string): dynamic.ResourceProvider<Properties, Pro
   const secrets = secretNames(resource);
   const signal = new AbortController().signal;
   let settings = createSettings();
-  const http = createHttpClient({ signal });
   const lifecycle = createLifecycle(resource, {
     settings: { get: (key) => settings.get(key), environment: (name) => settings.environment(name) },
-    http,
+    // The settings come later than this; the connections are the process's, so a client costs nothing.
+    http: { api: (api) => createHttpClient({ signal, limits: requestLimits(settings) }).api(api) },
     signal,
     log: logToEngine,
     now: Date.now,
