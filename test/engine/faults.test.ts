@@ -12,7 +12,7 @@ let stack: TestStack;
 beforeAll(async () => {
   [pave, twilio, casey] = await Promise.all([openVendor(), openVendor(), openVendor()]);
   for (const vendor of [pave, twilio, casey]) scope.use(vendor);
-  stack = scope.use(await openStack("faults", { env: { HOOKPLANE_REQUEST_TIMEOUT_SECONDS: "2" } }));
+  stack = scope.use(await openStack("faults", { env: { HOOKPLANE_REQUEST_TIMEOUT_SECONDS: "3" } }));
 });
 afterAll(() => scope.disposeAsync());
 
@@ -170,10 +170,10 @@ test("a vendor that takes a request and never answers is an error in time, and n
   const failing = await stack.up();
   expect(failing.ok).toBe(false);
   expect(failing.output).toMatch(
-    /pave:Callback "SESSION:STAGE_CHANGE": update failed: .*no whole answer within 2 s/,
+    /pave:Callback "SESSION:STAGE_CHANGE": update failed: .*no whole answer within 3\.0 s/,
   );
   expect(failing.output).toMatch(
-    /twilio:ConversationsWebhook "AC\w+": update failed: .*no whole answer within 2 s/,
+    /twilio:ConversationsWebhook "AC\w+": update failed: .*no whole answer within 3\.0 s/,
   );
   expectNoSecret(failing);
 
