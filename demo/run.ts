@@ -288,8 +288,8 @@ async function operate(
       const begun = resourcePreEvent?.metadata;
       if (begun) startedAt.set(begun.urn, performance.now());
       const step = resOutputsEvent?.metadata;
-      if (!step || ["same", "refresh", "read"].includes(step.op) || step.type === "pulumi:pulumi:Stack")
-        return;
+      // The stack and Pulumi's own provider resource are not part of the story.
+      if (!step || ["same", "refresh", "read"].includes(step.op) || step.type.startsWith("pulumi:")) return;
       const seconds = (performance.now() - (startedAt.get(step.urn) ?? performance.now())) / 1000;
       line(
         "done",
