@@ -11,7 +11,7 @@ import type { Settings } from "./config.ts";
 import { diffInputs, inputsToSend, type DiffResult, type PropertyChange } from "./diff.ts";
 import { HookplaneError, PartlyDoneError, type Operation } from "./errors.ts";
 import { HttpError, type HttpClient } from "./http/client.ts";
-import { propertiesOf, secretNames } from "./marks.ts";
+import { propertiesOf, secretValues } from "./marks.ts";
 import { isAbsent, isSame } from "./normal.ts";
 import type { AnyResource, Context } from "./resource.ts";
 import { createRedactor } from "./secrets.ts";
@@ -69,7 +69,6 @@ export interface Lifecycle {
 
 export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
   const properties = propertiesOf(resource.inputs);
-  const secrets = secretNames(resource);
 
   /** Runs one operation so that what leaves it names the resource and shows no secret. */
   async function run<T>(
@@ -78,11 +77,10 @@ export function createLifecycle(resource: AnyResource, host: Host): Lifecycle {
     known: readonly Properties[],
     body: (context: (account: Account | undefined) => Context<object | undefined>) => T | Promise<T>,
   ): Promise<T> {
-    const hidden = known.flatMap((values) =>
-      secrets.map((name) =>
-        name === "connection" ? connectionSecrets(resource, values.connection) : values[name],
-      ),
-    );
+    const hidden = known.flatMap((values) => [
+      ...secretValues(resource, values),
+      connectionSecrets(resource, values.connection),
+    ]);
     let redact = createRedactor(hidden);
     const toContext = (account: Account | undefined): Context<object | undefined> => {
       if (account) redact = createRedactor([...hidden, ...accountSecrets(account)]);

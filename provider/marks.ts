@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isPlainObject } from "./normal.ts";
 import type { AnyResource } from "./resource.ts";
 
 /** The marks of one input or output: see `GlobalMeta` in resource.ts. */
@@ -45,4 +46,23 @@ export function secretNames(resource: AnyResource): readonly string[] {
     .filter(({ marks }) => marks.secret)
     .map(({ name }) => name);
   return resource.connection ? [...marked, "connection"] : marked;
+}
+
+/**
+ * What of a resource's values must never be shown, the connection apart. Where parts of a secret property are marked
+ * themselves, those alone: the rest is encrypted along with them, but is no secret, and a message in which each `POST` is
+ * blotted out cannot be read.
+ */
+export function secretValues(
+  resource: AnyResource,
+  values: Readonly<Record<string, unknown>>,
+): readonly unknown[] {
+  return [...propertiesOf(resource.inputs), ...propertiesOf(resource.outputs)]
+    .filter(({ marks }) => marks.secret)
+    .flatMap(({ name, schema }) => {
+      const value = values[name];
+      const parts =
+        schema instanceof z.ZodObject ? propertiesOf(schema).filter(({ marks }) => marks.secret) : [];
+      return parts.length > 0 && isPlainObject(value) ? parts.map((part) => value[part.name]) : [value];
+    });
 }

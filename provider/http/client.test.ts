@@ -41,7 +41,7 @@ function client({ api, limits, ...options }: Given = {}): HttpApi {
         signal?.throwIfAborted();
       },
     },
-    limits: { attemptTimeoutMs: 100, ...limits },
+    limits: { attemptTimeoutMs: 500, ...limits },
     ...options,
   }).api({
     title: "Acme",

@@ -94,7 +94,7 @@ async function openCasey(clockOffsetMs = 0) {
   };
 }
 
-const http = createHttpClient({ limits: { baseDelayMs: 1, maxAttempts: 2, attemptTimeoutMs: 200 } });
+const http = createHttpClient({ limits: { baseDelayMs: 1, maxAttempts: 2, attemptTimeoutMs: 1_000 } });
 const lifecycle = createLifecycle(webhookEndpoint, createTestHost({ http }));
 const declareAt = (url: string, more: object = {}) =>
   lifecycle.check({ ...declared, ...more, connection: { url, apiKey: "sk_test_1234" } }).inputs;

@@ -78,7 +78,7 @@ async function openTwilio(given: Record<string, unknown> = {}) {
   };
 }
 
-const http = createHttpClient({ limits: { baseDelayMs: 1, maxAttempts: 2, attemptTimeoutMs: 200 } });
+const http = createHttpClient({ limits: { baseDelayMs: 1, maxAttempts: 2, attemptTimeoutMs: 1_000 } });
 const lifecycle = createLifecycle(conversationsWebhook, createTestHost({ http }));
 const declareAt = (url: string, values: object) => {
   const checked = lifecycle.check({ ...values, connection: { url, accountSid, authToken: "token-1234" } });
@@ -272,6 +272,21 @@ describe("twilio.ConversationsWebhook when it is deleted", () => {
 });
 
 describe("twilio.ConversationsWebhook at a Twilio that misbehaves", () => {
+  test("names the request, though the values from before that the state keeps secret have its method", async () => {
+    await using twilio = await openTwilio({
+      method: "POST",
+      post_webhook_url: "https://user:canary-word@example.com/",
+    });
+    const { id, state } = await lifecycle.create(
+      declareAt(twilio.url, { method: "GET", postWebhookUrl: post }),
+    );
+    expect(state.prior).toMatchObject({ method: "POST" });
+    twilio.misbehave({ status: 500, json: { message: "no use for https://user:canary-word@example.com/" } });
+    const error = await lifecycle.delete(id, state).catch(String);
+    expect(error).toContain(`POST ${twilio.url}/v1/Configuration/Webhooks`);
+    expect(error).not.toContain("canary-word");
+  });
+
   test.each(["reset after effect", "truncated", { status: 429 }, { status: 503 }] as const)(
     "is set all the same after %o",
     async (behavior) => {

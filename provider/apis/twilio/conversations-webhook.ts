@@ -93,8 +93,8 @@ const outputs = z.object({
     .object({
       method: z.string().nullable().optional(),
       filters: z.array(z.string()).optional(),
-      preWebhookUrl: z.string().optional(),
-      postWebhookUrl: z.string().optional(),
+      preWebhookUrl: z.string().optional().meta({ secret: true }),
+      postWebhookUrl: z.string().optional().meta({ secret: true }),
       target: z.string().nullable().optional(),
     })
     .meta({
