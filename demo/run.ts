@@ -177,7 +177,7 @@ async function showReceipt(
   );
 }
 
-/** What a colleague does with curl and the vendor's documentation. */
+/** What somebody does with curl and the vendor's documentation. */
 async function changeByHand({ pave }: Connections): Promise<void> {
   const answer = await paveRequest(pave, "GET", "SESSION:COMPLETE");
   const { data } = (await answer.json()) as { data: object };
