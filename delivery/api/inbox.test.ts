@@ -225,14 +225,22 @@ describe("verification", () => {
     });
   });
 
-  test("a Twilio delivery by GET, which adds parameters to the URL, is known by its signature", async () => {
+  test.each([
+    ["by GET, which adds parameters to the URL,", "twilio-get", "GET", (url: string) => `${url}?a=b`],
+    [
+      "to a URL with credentials and connection settings",
+      "twilio-post",
+      "POST",
+      (url: string) => `${url.replace("://", "://user:password@")}#rc=1`,
+    ],
+  ] as const)("a Twilio delivery %s is known by its signature", async (_title, name, method, addressOf) => {
     const { accountSid, authToken } = service.service.credentials["twilio"] as Record<string, string>;
     await fetch(`${service.url}/twilio/v1/Configuration/Webhooks`, {
       method: "POST",
       headers: { authorization: `Basic ${Buffer.from(`${accountSid}:${authToken}`).toString("base64")}` },
       body: new URLSearchParams({
-        PostWebhookUrl: `${service.url}/inbox/twilio?a=b`,
-        Method: "GET",
+        PostWebhookUrl: addressOf(`${service.url}/inbox/${name}`),
+        Method: method,
         Filters: "onMessageAdded",
       }),
     });
@@ -240,8 +248,8 @@ describe("verification", () => {
       eventType: "onMessageAdded",
       payload: { ConversationSid: "CH00000000000000000000000000000001", Body: "it's & more", Author: "dave" },
     });
-    expect(await receivedOne("twilio")).toMatchObject({
-      method: "GET",
+    expect(await receivedOne(name)).toMatchObject({
+      method,
       verified: true,
       by: "signature",
       application: "twilio",

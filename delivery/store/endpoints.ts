@@ -1,4 +1,6 @@
+import { createHash } from "node:crypto";
 import type { Endpoint } from "../core/endpoint.ts";
+import { toTarget } from "../core/target.ts";
 import type { Seal } from "./seal.ts";
 import {
   fromJson,
@@ -17,9 +19,9 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
     async insert(endpoint) {
       await sql.run(
         `insert into endpoints
-           (application_id, uid, url, pre_webhook_url, description, filter_types, channels, headers, disabled,
+           (application_id, uid, url, target_hash, pre_target_hash, description, filter_types, channels, headers, disabled,
             throttle_rate, version, metadata, settings, secrets, updated_at, id, created_at)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         ...toValues(endpoint, seal),
         endpoint.id,
         endpoint.createdAt,
@@ -49,10 +51,11 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
     },
 
     async listByUrl(url) {
+      const hash = targetHash(url);
       const rows = await sql.all(
-        "select * from endpoints where url = ? or pre_webhook_url = ? order by id",
-        url,
-        url,
+        "select * from endpoints where target_hash = ? or pre_target_hash = ? order by id",
+        hash,
+        hash,
       );
       return rows.map((row) => toEndpoint(row, seal));
     },
@@ -60,7 +63,7 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
     async update(endpoint) {
       const changed = await sql.run(
         `update endpoints
-         set application_id = ?, uid = ?, url = ?, pre_webhook_url = ?, description = ?, filter_types = ?,
+         set application_id = ?, uid = ?, url = ?, target_hash = ?, pre_target_hash = ?, description = ?, filter_types = ?,
              channels = ?, headers = ?, disabled = ?, throttle_rate = ?, version = ?, metadata = ?, settings = ?,
              secrets = ?, updated_at = ?
          where id = ?`,
@@ -83,12 +86,12 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
 
 /** The columns that may change, in the order of both statements. */
 function toValues(endpoint: Endpoint, seal: Seal): Value[] {
-  const preWebhookUrl = endpoint.settings["preWebhookUrl"];
   return [
     endpoint.applicationId,
     endpoint.uid,
-    endpoint.url,
-    typeof preWebhookUrl === "string" && preWebhookUrl !== "" ? preWebhookUrl : null,
+    seal.close(endpoint.url, `${endpoint.id}.url`),
+    targetHash(endpoint.url),
+    targetHash(endpoint.settings["preWebhookUrl"]),
     endpoint.description,
     toJson(endpoint.filterTypes),
     toJson(endpoint.channels),
@@ -97,7 +100,7 @@ function toValues(endpoint: Endpoint, seal: Seal): Value[] {
     endpoint.throttleRate,
     endpoint.version,
     JSON.stringify(endpoint.metadata),
-    JSON.stringify(endpoint.settings),
+    seal.close(JSON.stringify(endpoint.settings), `${endpoint.id}.settings`),
     seal.close(JSON.stringify(endpoint.secrets), `${endpoint.id}.secrets`),
     endpoint.updatedAt,
   ];
@@ -109,7 +112,7 @@ function toEndpoint(row: Row, seal: Seal): Endpoint {
     id,
     applicationId: row["application_id"] as string,
     uid: row["uid"] as string | null,
-    url: row["url"] as string,
+    url: seal.open(row["url"] as string, `${id}.url`),
     description: row["description"] as string,
     filterTypes: fromJson(row["filter_types"]) as Endpoint["filterTypes"],
     channels: fromJson(row["channels"]) as Endpoint["channels"],
@@ -118,9 +121,15 @@ function toEndpoint(row: Row, seal: Seal): Endpoint {
     throttleRate: row["throttle_rate"] as number | null,
     version: row["version"] as number,
     metadata: fromJson(row["metadata"]) as Endpoint["metadata"],
-    settings: fromJson(row["settings"]) as Endpoint["settings"],
+    settings: JSON.parse(seal.open(row["settings"] as string, `${id}.settings`)) as Endpoint["settings"],
     secrets: JSON.parse(seal.open(row["secrets"] as string, `${id}.secrets`)) as Endpoint["secrets"],
     createdAt: row["created_at"] as number,
     updatedAt: row["updated_at"] as number,
   };
+}
+
+/** What tells where requests for a URL go, and nothing else of it; null where there is none. */
+function targetHash(url: unknown): string | null {
+  if (typeof url !== "string" || !URL.canParse(url)) return null;
+  return createHash("sha256").update(toTarget(url).url.href).digest("hex");
 }

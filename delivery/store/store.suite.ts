@@ -248,6 +248,11 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await idsOf("https://example.com/hook")).toEqual(["ep_1", "ep_2"]);
       expect(await idsOf("https://example.com/pre")).toEqual(["ep_1"]);
       expect(await idsOf("https://example.com/other")).toEqual([]);
+
+      const url = "https://user:password@example.com/elsewhere?a=b#rc=2";
+      await store.write((tx) => tx.endpoints.update({ ...endpoint, url }));
+      expect(await idsOf("https://example.com/elsewhere?a=b")).toEqual(["ep_1"]);
+      expect(await idsOf("https://example.com/hook")).toEqual(["ep_2"]);
     });
 
     test("messages by event type, channel, tag and time", async () => {

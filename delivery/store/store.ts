@@ -103,7 +103,10 @@ export interface Tx {
     /** By id or uid, within the application. */
     find(applicationId: string, idOrUid: string): Promise<Endpoint | undefined>;
     list(applicationId: string, page?: Page): Promise<Endpoint[]>;
-    /** Those, of any application, whose settings or URL point at the given URL: who may send to it. */
+    /**
+     * Those, of any application, whose requests go to the given URL, credentials and fragment apart: by their `url` or
+     * their `preWebhookUrl`.
+     */
     listByUrl(url: string): Promise<Endpoint[]>;
     update(endpoint: Endpoint): Promise<boolean>;
     /** Its open deliveries go with it; its attempts stay. */

@@ -15,13 +15,15 @@ create table applications (
   updated_at integer not null
 ) strict;
 
--- headers and secrets are sealed. pre_webhook_url repeats settings.preWebhookUrl, to be found by it.
+-- Whatever may hold a secret is sealed: URLs (user:password@, tokens in the query), headers, settings, keys. An endpoint is
+-- found by the SHA-256 of where its requests go: target_hash of url, pre_target_hash of settings.preWebhookUrl.
 create table endpoints (
   id text primary key,
   application_id text not null references applications (id),
   uid text,
   url text not null,
-  pre_webhook_url text,
+  target_hash text,
+  pre_target_hash text,
   description text not null,
   filter_types text,
   channels text,
@@ -38,8 +40,8 @@ create table endpoints (
 ) strict;
 
 create index endpoints_by_application on endpoints (application_id, id);
-create index endpoints_by_url on endpoints (url);
-create index endpoints_by_pre_webhook_url on endpoints (pre_webhook_url) where pre_webhook_url is not null;
+create index endpoints_by_target on endpoints (target_hash);
+create index endpoints_by_pre_target on endpoints (pre_target_hash) where pre_target_hash is not null;
 
 create table event_types (
   name text primary key,
