@@ -21,4 +21,4 @@ const webhook = new hookplane.twilio.ConversationsWebhook("conversations", {
 });
 
 export const filters = webhook.filters;
-export const target = webhook.target;
+export const accountSid = webhook.accountSid;
