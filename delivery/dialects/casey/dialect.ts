@@ -4,14 +4,7 @@ import type { Message } from "../../core/message.ts";
 import { unknownName } from "../../core/nearest.ts";
 import { payloadProblems } from "../../core/payload.ts";
 import { listensTo } from "../../core/selection.ts";
-import {
-  signatureHeaders,
-  standardRetryDelaysMs,
-  verifySignedRequest,
-} from "../../core/standard-webhooks.ts";
-import { toTarget } from "../../core/target.ts";
-import { judgeAnswer } from "../../core/verdict.ts";
-import { toWireHeaders } from "../../core/wire-headers.ts";
+import { encodeSigned, standardDelivery } from "../../core/standard-delivery.ts";
 import { caseyEvents, testEvent } from "./events.ts";
 
 /** Casey's account: its API key, sent as a Bearer token. */
@@ -31,11 +24,9 @@ export interface CaseyCredentials {
 export function createCaseyDialect(credentials: CaseyCredentials): Dialect {
   const organizationId = derivedUuid(`casey organization ${credentials.apiKey}`);
   return {
+    ...standardDelivery,
     name: "casey",
     eventTypes: caseyEvents,
-    retryDelaysMs: standardRetryDelaysMs,
-    jitter: 0.2,
-    timeoutMs: 15_000,
     problemsOf(eventType, payload) {
       const known: readonly string[] = caseyEvents;
       return [
@@ -44,23 +35,7 @@ export function createCaseyDialect(credentials: CaseyCredentials): Dialect {
       ];
     },
     selects: (endpoint, message) => message.eventType === testEvent || listensTo(endpoint, message),
-    encode({ endpoint, message, now }) {
-      const target = toTarget(endpoint.url);
-      const body = toEnvelope(message, organizationId);
-      return {
-        method: "POST",
-        url: target.url.href,
-        headers: {
-          "content-type": "application/json",
-          ...target.headers,
-          ...toWireHeaders(endpoint.headers),
-          ...signatureHeaders(message.id, body, endpoint.secrets, now),
-        },
-        body,
-      };
-    },
-    judge: judgeAnswer,
-    verify: (request, endpoint, now) => verifySignedRequest(request, endpoint.secrets, now),
+    encode: (input) => encodeSigned(input, toEnvelope(input.message, organizationId)),
   };
 }
 

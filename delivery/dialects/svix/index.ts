@@ -1,14 +1,7 @@
 import type { Dialect } from "../../core/dialect.ts";
 import { payloadProblems } from "../../core/payload.ts";
 import { listensTo } from "../../core/selection.ts";
-import {
-  signatureHeaders,
-  standardRetryDelaysMs,
-  verifySignedRequest,
-} from "../../core/standard-webhooks.ts";
-import { toTarget } from "../../core/target.ts";
-import { judgeAnswer } from "../../core/verdict.ts";
-import { toWireHeaders } from "../../core/wire-headers.ts";
+import { encodeSigned, standardDelivery } from "../../core/standard-delivery.ts";
 
 /** Svix's own rule for the names of event types. */
 const eventTypePattern = /^[a-zA-Z0-9\-_.]{1,256}$/;
@@ -19,11 +12,9 @@ const eventTypePattern = /^[a-zA-Z0-9\-_.]{1,256}$/;
  * (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
  */
 export const svixDialect: Dialect = {
+  ...standardDelivery,
   name: "svix",
   eventTypes: [],
-  retryDelaysMs: standardRetryDelaysMs,
-  jitter: 0.2,
-  timeoutMs: 15_000,
   problemsOf(eventType, payload) {
     const nameProblems = eventTypePattern.test(eventType)
       ? []
@@ -33,20 +24,5 @@ export const svixDialect: Dialect = {
     return [...nameProblems, ...payloadProblems(payload)];
   },
   selects: listensTo,
-  encode({ endpoint, message, now }) {
-    const target = toTarget(endpoint.url);
-    return {
-      method: "POST",
-      url: target.url.href,
-      headers: {
-        "content-type": "application/json",
-        ...target.headers,
-        ...toWireHeaders(endpoint.headers),
-        ...signatureHeaders(message.id, message.payload, endpoint.secrets, now),
-      },
-      body: message.payload,
-    };
-  },
-  judge: judgeAnswer,
-  verify: (request, endpoint, now) => verifySignedRequest(request, endpoint.secrets, now),
+  encode: (input) => encodeSigned(input, input.message.payload),
 };
