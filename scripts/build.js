@@ -2,10 +2,10 @@
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+import { engineDir, root } from "./engine.js";
 import { withSetupLock } from "./lock.js";
 import { runQuietly } from "./progress.js";
 
-const root = path.resolve(import.meta.dirname, "..");
 const dist = path.join(root, "dist");
 const stampFile = path.join(dist, ".stamp");
 const sources = ["provider", "delivery", "cli"];
@@ -15,7 +15,7 @@ export async function buildIfStale() {
   const files = sourceFiles();
   const stamp = files.map(({ name, mtimeMs }) => `${name} ${mtimeMs}`).join("\n");
   if (fs.existsSync(stampFile) && fs.readFileSync(stampFile, "utf8") === stamp) return;
-  const staging = path.join(root, ".engine", `dist-${process.pid}`);
+  const staging = path.join(engineDir, `dist-${process.pid}`);
   try {
     await runQuietly(
       "Building dist/",

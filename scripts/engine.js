@@ -8,7 +8,8 @@ import { runQuietly } from "./progress.js";
 export const root = path.resolve(import.meta.dirname, "..");
 export const pulumiVersion = "3.259.0";
 
-const engineDir = path.join(root, ".engine");
+/** What set-up makes and git ignores: the engine, its backend, and what is being built. */
+export const engineDir = path.join(root, ".engine");
 const home = path.join(engineDir, "home");
 const versionDir = path.join(home, "versions", pulumiVersion);
 const exe = process.platform === "win32" ? "pulumi.exe" : "pulumi";

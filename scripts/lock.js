@@ -1,8 +1,7 @@
 // One set-up of this checkout at a time, across processes. Node's built-ins only, any Node >= 20.
 import fs from "node:fs";
 import path from "node:path";
-
-const engineDir = path.resolve(import.meta.dirname, "..", ".engine");
+import { engineDir } from "./engine.js";
 
 /** Runs `work` alone among all that change what the checkout is set up with; what an interrupted one left is removed. */
 export function withSetupLock(work) {
