@@ -5,9 +5,10 @@ import type { Config } from "./config.ts";
 import type { Application } from "./core/application.ts";
 import type { Dialect } from "./core/dialect.ts";
 import { newId } from "./core/ids.ts";
+import type { DeliveryOptions } from "./core/standard-delivery.ts";
 import { loadCredentials, type Credentials } from "./credentials.ts";
 import type { VendorAccount } from "./dialects/account.ts";
-import { accounts, svixDialect } from "./dialects/index.ts";
+import { accounts, createSvixDialect } from "./dialects/index.ts";
 import { StartError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { openDataFolder } from "./store/data-folder.ts";
@@ -46,9 +47,15 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
   const credentials = loadCredentials(config, accounts);
 
   const now = Date.now;
+  const options: DeliveryOptions = {
+    retryDelaysMs: config.retryDelaysMs,
+    timeoutMs: config.requestTimeoutMs,
+    signatureHeaders: config.signatureHeaders,
+  };
+  const svixDialect = createSvixDialect(options);
   const dialects = new Map<string, Dialect>([[svixDialect.name, svixDialect]]);
   for (const account of accounts) {
-    dialects.set(account.name, account.createDialect(credentials[account.name]));
+    dialects.set(account.name, account.createDialect(credentials[account.name], options));
   }
   const dialectOf = (application: Application): Dialect => {
     const dialect = dialects.get(application.dialect);

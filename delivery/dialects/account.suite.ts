@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Application } from "../core/application.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
+import { standardDeliveryOptions } from "../core/standard-delivery.ts";
 import { openSqliteStore } from "../store/sqlite-store.ts";
 import type { Store } from "../store/store.ts";
 import type { NewEvent, Publisher } from "../worker/publisher.ts";
@@ -142,7 +143,7 @@ export function describeAccount<Credentials>(given: AccountCase<Credentials>): v
     });
 
     test("has a dialect of its name", () => {
-      expect(account.createDialect(credentials).name).toBe(account.name);
+      expect(account.createDialect(credentials, standardDeliveryOptions).name).toBe(account.name);
     });
 
     test.each(["route", "/nowhere"])("refuses a request without credentials, also for %s", async (path) => {

@@ -2,6 +2,7 @@ import type { FastifyInstance } from "fastify";
 import type { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Dialect } from "../core/dialect.ts";
+import type { DeliveryOptions } from "../core/standard-delivery.ts";
 import type { Store } from "../store/store.ts";
 import type { Publisher } from "../worker/publisher.ts";
 
@@ -28,7 +29,8 @@ export interface VendorAccount<Credentials = unknown> {
   readonly credentials: z.ZodType<Credentials>;
   /** Fresh random credentials for a first start. */
   generateCredentials(): Credentials;
-  createDialect(credentials: Credentials): Dialect;
+  /** `options`: what the operator decides where the vendor does not. */
+  createDialect(credentials: Credentials, options: DeliveryOptions): Dialect;
   /** Registers the management routes on an instance that already has `prefix`. */
   registerRoutes(instance: FastifyInstance, context: AccountContext<Credentials>): void;
 }

@@ -5,7 +5,7 @@ import twilio from "twilio";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { startReceiver, startService, type Receiver, type TestService } from "../api/service.suite.ts";
 import type { CaseyCredentials } from "./casey/dialect.ts";
-import { accounts, svixDialect } from "./index.ts";
+import { accounts, createSvixDialect } from "./index.ts";
 import { toApiToken, type PaveCredentials } from "./pave/token.ts";
 import type { TwilioCredentials } from "./twilio/dialect.ts";
 
@@ -42,7 +42,7 @@ async function delivered() {
 }
 
 test("every vendor has its own name, prefix and dialect", () => {
-  const names = [svixDialect.name, ...accounts.map(({ name }) => name)];
+  const names = [createSvixDialect().name, ...accounts.map(({ name }) => name)];
   expect(names).toEqual(["svix", "pave", "twilio", "casey"]);
   for (const { name, prefix } of accounts) expect(prefix.startsWith(`/${name}/`)).toBe(true);
 });

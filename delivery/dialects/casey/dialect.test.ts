@@ -1,9 +1,10 @@
 import { Webhook } from "standardwebhooks";
 import { describe, expect, test } from "vitest";
+import { standardDeliveryOptions } from "../../core/standard-delivery.ts";
 import { aMessage, anEndpoint, anInput, describeDialect } from "../dialect.suite.ts";
 import { createCaseyDialect } from "./dialect.ts";
 
-const dialect = createCaseyDialect({ apiKey: "sk_test_1" });
+const dialect = createCaseyDialect({ apiKey: "sk_test_1" }, standardDeliveryOptions);
 
 describeDialect({
   dialect,
@@ -46,7 +47,8 @@ describe("createCaseyDialect()", () => {
 
   test("keeps an account's organization id, and gives another account another one", () => {
     const organization = (apiKey: string) =>
-      JSON.parse(text(message, createCaseyDialect({ apiKey }))).organization_id as string;
+      JSON.parse(text(message, createCaseyDialect({ apiKey }, standardDeliveryOptions)))
+        .organization_id as string;
     expect(organization("sk_test_1")).toBe(organization("sk_test_1"));
     expect(organization("sk_test_1")).not.toBe(organization("sk_test_2"));
   });

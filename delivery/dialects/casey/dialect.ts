@@ -4,7 +4,7 @@ import type { Message } from "../../core/message.ts";
 import { unknownName } from "../../core/nearest.ts";
 import { payloadProblems } from "../../core/payload.ts";
 import { listensTo } from "../../core/selection.ts";
-import { encodeSigned, standardDelivery } from "../../core/standard-delivery.ts";
+import { createStandardDelivery, encodeSigned, type DeliveryOptions } from "../../core/standard-delivery.ts";
 import { caseyEvents, testEvent } from "./events.ts";
 
 /** Casey's account: its API key, sent as a Bearer token. */
@@ -17,14 +17,14 @@ export interface CaseyCredentials {
  * How Casey delivers: the published payload as `data` of Casey's envelope
  * (https://developers.tellcasey.com/docs/api/reference/webhook-events).
  *
- * Casey documents neither signature nor retries. Defaults of this service: Standard Webhooks signatures in both header
- * families, its example retry schedule, 15 seconds for an answer, 410 disables the endpoint; `event_id` is the
+ * Casey documents neither signature nor retries. Defaults of this service: Standard Webhooks signatures, retries and time
+ * limit, as the operator has decided them; 410 disables the endpoint; `event_id` is the
  * publisher's `eventId`, else the message's id; `organization_id` is a UUID derived from the API key.
  */
-export function createCaseyDialect(credentials: CaseyCredentials): Dialect {
+export function createCaseyDialect(credentials: CaseyCredentials, options: DeliveryOptions): Dialect {
   const organizationId = derivedUuid(`casey organization ${credentials.apiKey}`);
   return {
-    ...standardDelivery,
+    ...createStandardDelivery(options),
     name: "casey",
     eventTypes: caseyEvents,
     problemsOf(eventType, payload) {
@@ -35,7 +35,8 @@ export function createCaseyDialect(credentials: CaseyCredentials): Dialect {
       ];
     },
     selects: (endpoint, message) => message.eventType === testEvent || listensTo(endpoint, message),
-    encode: (input) => encodeSigned(input, toEnvelope(input.message, organizationId)),
+    encode: (input) =>
+      encodeSigned(input, toEnvelope(input.message, organizationId), options.signatureHeaders),
   };
 }
 

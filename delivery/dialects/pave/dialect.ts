@@ -30,8 +30,8 @@ export function settingsOf(endpoint: Endpoint): CallbackSettings {
  *
  * PAVE does not document the rest. Defaults of this service: where a key is in both, the event's own value wins; the
  * body is `application/json`; with method GET there is no body, and the strings, numbers and booleans of the same object
- * are added to the query string; the retries are Standard Webhooks' example schedule with 15 seconds for an answer; 410
- * disables the callback until it is set again.
+ * are added to the query string; the retries are Standard Webhooks' example schedule with 15 seconds for an answer, unless
+ * the operator decides otherwise; 410 disables the callback until it is set again.
  */
 export const paveDialect: Dialect = {
   name: "pave",

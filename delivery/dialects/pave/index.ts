@@ -30,7 +30,7 @@ export function createPaveAccount(
       apiKey: randomBytes(16).toString("hex"),
       apiSecret: randomBytes(32).toString("hex"),
     }),
-    createDialect: () => paveDialect,
+    createDialect: (_, { retryDelaysMs, timeoutMs }) => ({ ...paveDialect, retryDelaysMs, timeoutMs }),
     registerRoutes(instance, context) {
       registerPaveRoutes(instance, context, options.freshnessWindowMs ?? defaultFreshnessWindowMs);
     },

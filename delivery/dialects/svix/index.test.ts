@@ -2,8 +2,9 @@ import { Webhook as StandardWebhook } from "standardwebhooks";
 import { Webhook as SvixWebhook } from "svix";
 import { describe, expect, test } from "vitest";
 import { aMessage, anEndpoint, anInput, describeDialect, suiteTime } from "../dialect.suite.ts";
-import { svixDialect } from "./index.ts";
+import { createSvixDialect } from "./index.ts";
 
+const svixDialect = createSvixDialect();
 const [secret] = anEndpoint().secrets;
 
 describeDialect({
@@ -18,7 +19,7 @@ describeDialect({
   otherFailure: "retry",
 });
 
-describe("svixDialect", () => {
+describe("createSvixDialect()", () => {
   const published = Buffer.from('{ "amount": 1.0, "big": 12345678901234567890 }');
   const message = aMessage("invoice.paid", {}, { payload: published });
   const request = svixDialect.encode(anInput(anEndpoint(), message));
