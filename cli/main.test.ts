@@ -67,6 +67,42 @@ describe("hookplane serve", () => {
     expect(printed.stdout).toBe("");
   });
 
+  test("takes every setting as a flag, and tells every wrong one at once without the secrets", async () => {
+    const { printed, exit } = hookplane(
+      [
+        ["--retry-schedule", ""],
+        ["--no-proxy", "http://nowhere"],
+        ["--proxy", "http://user:canary@proxy/path"],
+        ["--signature-headers", "none"],
+        ["--database-url", "mysql://user:canary@db"],
+        ["--https-only"],
+        ["--jwt-secret", "canary"],
+      ].flatMap((words, index) => (index === 0 ? ["serve", ...words] : words)),
+    );
+    expect(await exit).toBe(2);
+    expect(JSON.parse(printed.stderr).message.split("\n")).toEqual([
+      "--database-url: give a URL such as postgres://user:password@host:5432/database.",
+      '--signature-headers "none": choose one of webhook, svix, both.',
+      "--proxy: give an http, https or socks5 URL without a path, such as http://proxy.example.com:3128.",
+      '--no-proxy "http://nowhere": give hosts, .domains, addresses and subnets, separated by commas, such as localhost,.example.com,10.0.0.0/8.',
+      "--jwt-secret: give at least 16 characters.",
+    ]);
+  });
+
+  test("does not repeat what a misspelt flag was given", async () => {
+    const { printed, exit } = hookplane(["serve", "--jwt-secrt=canary canary"]);
+    expect(await exit).toBe(2);
+    expect(printed.stderr).toContain("unknown option '--jwt-secrt=…'");
+    expect(printed.stderr).not.toContain("canary");
+  });
+
+  test("has help for a flag whose name begins with no-", async () => {
+    const { printed, exit } = hookplane(["serve", "--help"]);
+    expect(await exit).toBe(0);
+    expect(printed.stdout).toContain("--no-proxy <hosts>");
+    expect(printed.stdout).toContain("HOOKPLANE_NO_PROXY)");
+  });
+
   test("suggests the option that was meant", async () => {
     const { printed, exit } = hookplane(["serve", "--prot", "1"]);
     expect(await exit).toBe(2);

@@ -1,18 +1,30 @@
 import { Command } from "commander";
 import { settings, type Flags, type Setting } from "../delivery/config.ts";
 import { version } from "../delivery/version.ts";
+import { toOption } from "./setting-option.ts";
 
 const program = new Command("hookplane")
   .description("Webhooks as code: the service that delivers them.")
   .version(version, "-v, --version", "print the version")
   .showHelpAfterError("(hookplane --help shows what there is)")
   .showSuggestionAfterError()
+  .configureOutput({
+    outputError: (text, write) => {
+      write(withoutValues(text));
+    },
+  })
   .exitOverride((error) => {
     if (error.exitCode === 0) process.exit(0);
     // Wrong usage is told as wrong settings are, for whoever started the command from a program.
-    console.error(JSON.stringify({ event: "failed", code: "settings_invalid", message: error.message }));
+    const message = withoutValues(error.message);
+    console.error(JSON.stringify({ event: "failed", code: "settings_invalid", message }));
     process.exit(2);
   });
+
+/** What commander says of wrong usage, without the value of a misspelt flag, which may be a secret: `--jwt-secrt=…`. */
+function withoutValues(text: string): string {
+  return text.replaceAll(/(--[^\s'=]+)=[^']*/g, "$1=…");
+}
 
 const serve = program
   .command("serve")
@@ -22,10 +34,7 @@ const serve = program
     const { runService } = await import("../delivery/main.ts");
     await runService(flags);
   });
-for (const { flag, variable, description, defaultText } of Object.values<Setting>(settings)) {
-  const standard = defaultText === "" ? "" : `default: ${defaultText}; `;
-  serve.option(flag, `${description} (${standard}${variable})`);
-}
+for (const setting of Object.values<Setting>(settings)) serve.addOption(toOption(setting));
 serve.addHelpText(
   "after",
   `
