@@ -94,6 +94,7 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
     dialectOf,
     adminToken: credentials.admin.token,
     inbox: config.inbox,
+    defaultSignatureType: config.defaultSignatureType,
     limits: { maxBodyBytes: config.maxBodyBytes },
     logger,
     now,

@@ -3,7 +3,12 @@ import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Endpoint, SigningSecret } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
-import { createSigningSecret } from "../core/standard-webhooks.ts";
+import {
+  createSigningSecret,
+  isSignatureHeader,
+  parseSigningSecret,
+  verificationKeyOf,
+} from "../core/standard-webhooks.ts";
 import { headerProblems } from "../core/wire-headers.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
@@ -35,8 +40,6 @@ import { uidField, uidOfNew, type UidKind } from "./uid.ts";
 
 const kind: UidKind = { title: "endpoint", idPrefix: "ep_" };
 
-/** Headers with which a delivery is signed: an endpoint's own must not shadow them. */
-const signingHeader = /^(svix|webhook)-(id|timestamp|signature)$/i;
 const maxHeaders = 50;
 const maxHeaderLength = 4096;
 
@@ -44,15 +47,12 @@ const headers = z.record(z.string(), z.string()).superRefine((entries, issues) =
   for (const message of problemsOfHeaders(entries)) issues.addIssue({ code: "custom", message });
 });
 
-/** 24 to 64 bytes, as Standard Webhooks has it; without its prefix here, with it everywhere else. */
-const secret = z
-  .string()
-  .transform((text) => text.replace(/^whsec_/, ""))
-  .refine((base64) => {
-    const bytes = Buffer.from(base64, "base64");
-    return bytes.length >= 24 && bytes.length <= 64 && bytes.toString("base64") === base64;
-  }, 'The secret must be 24 to 64 bytes in base64, optionally behind "whsec_".')
-  .transform((base64) => `whsec_${base64}`);
+const secret = z.string().transform((text, issues) => {
+  const parsed = parseSigningSecret(text);
+  if (parsed.problem === undefined) return parsed.key;
+  issues.addIssue({ code: "custom", message: parsed.problem });
+  return z.NEVER;
+});
 
 const members = z.object({
   url: endpointUrl,
@@ -153,7 +153,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
       store.write(async (tx) => {
         const application = await requireApplication(tx, request.params.app);
         refuseVendorAccount(context, application);
-        const endpoint = await create(tx, application, body, context.now());
+        const endpoint = await create(context, tx, application, body);
         const created = { status: 201, body: JSON.stringify(toEndpointOut(endpoint)) };
         await keep(tx, created);
         return created;
@@ -174,7 +174,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
       const existing = await tx.endpoints.find(application.id, request.params.endpoint);
       if (existing === undefined) {
         const input = { ...body, uid: uidOfNew(kind, request.params.endpoint, body.uid) };
-        return { endpoint: await create(tx, application, input, context.now()), created: true };
+        return { endpoint: await create(context, tx, application, input), created: true };
       }
       // A uid that is left out stays: it may be how the caller addresses the endpoint.
       const replaced = {
@@ -204,7 +204,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
   instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/secret", async (request) => {
     const current = (await find(request.params)).secrets[0];
     if (current === undefined) throw notFound("signing secret of the endpoint", request.params.endpoint);
-    return { key: current.key };
+    return { key: verificationKeyOf(current.key) };
   });
 
   instance.post<{ Params: EndpointParams }>(
@@ -212,7 +212,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     async (request, reply) => {
       const { body } = readInput(request, { body: rotateIn });
       const overlapMs = (body.gracePeriodSeconds ?? defaultOverlapSeconds) * 1000;
-      const key = body.key ?? createSigningSecret();
+      const key = body.key ?? createSigningSecret(context.defaultSignatureType);
       const answer = await answerOnce(context, request, (keep) =>
         store.write(async (tx) => {
           const application = await requireApplication(tx, request.params.app);
@@ -309,18 +309,19 @@ export function rotate(
 }
 
 async function create(
+  context: ServerContext,
   tx: Tx,
   application: Application,
   input: z.output<typeof endpointIn>,
-  now: number,
 ): Promise<Endpoint> {
+  const now = context.now();
   const endpoint: Endpoint = {
     id: newId("ep", now),
     applicationId: application.id,
     ...withDefaults(input),
     headers: input.headers ?? {},
     settings: {},
-    secrets: [{ key: input.secret ?? createSigningSecret(), expiresAt: null }],
+    secrets: [{ key: input.secret ?? createSigningSecret(context.defaultSignatureType), expiresAt: null }],
     createdAt: now,
     updatedAt: now,
   };
@@ -418,7 +419,7 @@ function patchHeaders(
 function problemsOfHeaders(entries: Readonly<Record<string, string>>): string[] {
   const names = Object.keys(entries);
   const problems = headerProblems(entries);
-  for (const name of names.filter((candidate) => signingHeader.test(candidate))) {
+  for (const name of names.filter(isSignatureHeader)) {
     problems.push(`The header "${name}" signs the delivery and is set by the service: leave it out.`);
   }
   for (const name of names.filter(

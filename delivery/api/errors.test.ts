@@ -54,6 +54,7 @@ describe("a store that does not answer", () => {
       accounts: [],
       adminToken: "token",
       inbox: false,
+      defaultSignatureType: "hmac256",
       limits: { maxBodyBytes: 1000 },
       logger: createLogger("silent"),
     } as unknown as ServerContext);

@@ -8,6 +8,7 @@ import fastify, {
 } from "fastify";
 import type { Application } from "../core/application.ts";
 import type { Dialect } from "../core/dialect.ts";
+import type { SignatureType } from "../core/standard-webhooks.ts";
 import type { AccountContext, VendorAccount } from "../dialects/account.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../store/store.ts";
@@ -37,6 +38,8 @@ export interface ServerContext {
   readonly adminToken: string;
   /** Whether `/inbox/:name` is there. */
   readonly inbox: boolean;
+  /** What a signing secret is that the service makes. */
+  readonly defaultSignatureType: SignatureType;
   readonly limits: {
     /** The largest request body that is read; a larger one is answered with 413. */
     readonly maxBodyBytes: number;
