@@ -1,6 +1,7 @@
 import { Webhook as StandardWebhook } from "standardwebhooks";
 import { Webhook as SvixWebhook } from "svix";
 import { describe, expect, test } from "vitest";
+import { standardDeliveryOptions } from "../../core/standard-delivery.ts";
 import { aMessage, anEndpoint, anInput, describeDialect, suiteTime } from "../dialect.suite.ts";
 import { createSvixDialect } from "./index.ts";
 
@@ -63,5 +64,41 @@ describe("createSvixDialect()", () => {
     expect(svixDialect.retryDelaysMs).toHaveLength(9);
     const total = svixDialect.retryDelaysMs.reduce((sum, delayMs) => sum + delayMs, 0);
     expect(total).toBe(((75 * 60 + 35) * 60 + 5) * 1_000);
+  });
+
+  test("delivers as the operator decides", () => {
+    const decided = createSvixDialect({
+      retryDelaysMs: [1_000],
+      timeoutMs: 30_000,
+      signatureHeaders: "webhook",
+    });
+    expect(decided).toMatchObject({ retryDelaysMs: [1_000], timeoutMs: 30_000 });
+    const { headers } = decided.encode(anInput(anEndpoint(), message));
+    expect(Object.keys(headers).filter((name) => name.startsWith("svix-"))).toEqual([]);
+    expect(decided.verify({ ...request, headers, body: published }, anEndpoint(), suiteTime)).toEqual({
+      verified: true,
+      by: "signature",
+    });
+  });
+
+  test("lets no header of the endpoint's pass for a signature, under names that are not sent either", () => {
+    const endpoint = anEndpoint({ headers: { "Svix-Signature": "v1,forged", "x-team": "blue" } });
+    const webhookOnly = createSvixDialect({ ...standardDeliveryOptions, signatureHeaders: "webhook" });
+    const { headers } = webhookOnly.encode(anInput(endpoint, message));
+    expect(headers).toMatchObject({ "x-team": "blue" });
+    expect(headers).not.toHaveProperty("svix-signature");
+  });
+
+  test("goes to the new address and with the new headers once an endpoint has changed", () => {
+    const before = anEndpoint({ url: "https://one.example/a", headers: { "x-team": "blue" } });
+    const after = { ...before, url: "https://two.example/b", headers: { "x-team": "red" } };
+    for (const [endpoint, url, team] of [
+      [before, "https://one.example/a", "blue"],
+      [after, "https://two.example/b", "red"],
+      [before, "https://one.example/a", "blue"],
+    ] as const) {
+      const { url: to, headers } = svixDialect.encode(anInput(endpoint, message));
+      expect([to, headers["x-team"]]).toEqual([url, team]);
+    }
   });
 });
