@@ -5,6 +5,8 @@ import type { Config } from "./config.ts";
 import type { Application } from "./core/application.ts";
 import type { Dialect } from "./core/dialect.ts";
 import { newId } from "./core/ids.ts";
+import { defaultOrganizationId } from "./core/organization.ts";
+import { emptyPolicy } from "./core/policy.ts";
 import type { DeliveryOptions } from "./core/standard-delivery.ts";
 import { loadCredentials, type Credentials } from "./credentials.ts";
 import type { VendorAccount } from "./dialects/account.ts";
@@ -15,7 +17,11 @@ import { openDataFolder } from "./store/data-folder.ts";
 import { openSqliteStore } from "./store/sqlite-store.ts";
 import type { Store } from "./store/store.ts";
 import { version } from "./version.ts";
+import { createDirectory } from "./worker/directory.ts";
 import { Dispatcher } from "./worker/dispatch.ts";
+import { joinAlone } from "./worker/membership.ts";
+import { silentNotices } from "./worker/notices.ts";
+import { createScheduleClock } from "./worker/schedule-clock.ts";
 import { createSender } from "./worker/send.ts";
 
 /** A service that listens. */
@@ -68,7 +74,25 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
     userAgent: `Hookplane/${version}`,
     now,
   });
-  const dispatcher = new Dispatcher({ store, sender, dialectOf, logger, now, random: Math.random });
+  const clock = createScheduleClock();
+  const membership = await joinAlone(store);
+  opened.defer(() => membership.close());
+  const directory = createDirectory(store);
+  const dispatcher = new Dispatcher({
+    store,
+    directory,
+    membership,
+    sender,
+    dialectOf,
+    notices: silentNotices,
+    logger,
+    now,
+    clock,
+    random: Math.random,
+    isShared: false,
+    disableAfterMs: config.disableAfterMs,
+    maxBacklog: config.maxBacklog,
+  });
   let url = "";
   const publicUrl = (): string => config.publicUrl ?? url;
   const served: ServedAccount[] = [];
@@ -90,6 +114,7 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
   const server = createServer({
     store,
     publisher: dispatcher,
+    directory,
     accounts: served,
     dialectOf,
     adminToken: credentials.admin.token,
@@ -121,7 +146,7 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
 /** The application of a vendor account, made at the first start. */
 async function ensureApplication(store: Store, account: VendorAccount, now: number): Promise<Application> {
   return await store.write(async (tx) => {
-    const known = await tx.applications.find(account.name);
+    const known = await tx.applications.find(defaultOrganizationId, account.name);
     if (known?.dialect === account.name) return known;
     if (known) {
       throw new StartError(
@@ -132,10 +157,12 @@ async function ensureApplication(store: Store, account: VendorAccount, now: numb
     }
     const application: Application = {
       id: newId("app", now),
+      organizationId: defaultOrganizationId,
       uid: account.name,
       name: account.title,
       dialect: account.name,
       throttleRate: null,
+      policy: emptyPolicy,
       metadata: {},
       createdAt: now,
       updatedAt: now,

@@ -1,4 +1,5 @@
 import type { Application } from "../core/application.ts";
+import { defaultOrganizationId } from "../core/organization.ts";
 import { ServiceError } from "../errors.ts";
 import type { Store, Tx } from "../store/store.ts";
 import type { ServerContext } from "./server.ts";
@@ -15,8 +16,8 @@ export interface ApplicationParams {
  */
 export async function requireApplication(from: Store | Tx, idOrUid: string): Promise<Application> {
   const application = await ("applications" in from
-    ? from.applications.find(idOrUid)
-    : from.read((tx) => tx.applications.find(idOrUid)));
+    ? from.applications.find(defaultOrganizationId, idOrUid)
+    : from.read((tx) => tx.applications.find(defaultOrganizationId, idOrUid)));
   if (application === undefined) throw notFound("application", idOrUid);
   return application;
 }

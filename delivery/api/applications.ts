@@ -2,6 +2,8 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import { newId } from "../core/ids.ts";
+import { defaultOrganizationId } from "../core/organization.ts";
+import { emptyPolicy } from "../core/policy.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
@@ -45,7 +47,9 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
 
   instance.get("/app", async (request) => {
     const { query } = readInput(request, { query: orderedPageQuery });
-    const page = await store.read((tx) => paginate(query, idOf, (range) => tx.applications.list(range)));
+    const page = await store.read((tx) =>
+      paginate(query, idOf, (range) => tx.applications.list(defaultOrganizationId, range)),
+    );
     return mapPage(page, toOut);
   });
 
@@ -58,11 +62,11 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
       store.write(async (tx) => {
         const existing =
           query.get_if_exists && typeof body.uid === "string"
-            ? await tx.applications.find(body.uid)
+            ? await tx.applications.find(defaultOrganizationId, body.uid)
             : undefined;
         const application = existing ?? (await insertApplication(tx, body, context.now()));
         const created = { status: existing ? 200 : 201, body: JSON.stringify(toOut(application)) };
-        await keep(tx, created);
+        await keep.within(tx, created);
         return created;
       }),
     );
@@ -76,7 +80,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
   instance.put<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
     const { body } = readInput(request, { body: applicationIn });
     const { application, created } = await store.write(async (tx) => {
-      const existing = await tx.applications.find(request.params.app);
+      const existing = await tx.applications.find(defaultOrganizationId, request.params.app);
       if (existing === undefined) {
         const input = { ...body, uid: uidOfNew(kind, request.params.app, body.uid) };
         return { application: await insertApplication(tx, input, context.now()), created: true };
@@ -118,7 +122,9 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
 export async function insertApplication(tx: Tx, input: ApplicationIn, now: number): Promise<Application> {
   const application: Application = {
     id: newId("app", now),
+    organizationId: defaultOrganizationId,
     dialect: "svix",
+    policy: emptyPolicy,
     ...withDefaults(input),
     createdAt: now,
     updatedAt: now,

@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Endpoint, SigningSecret } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
+import { emptyPolicy } from "../core/policy.ts";
 import {
   createSigningSecret,
   isSignatureHeader,
@@ -155,7 +156,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
         refuseVendorAccount(context, application);
         const endpoint = await create(context, tx, application, body);
         const created = { status: 201, body: JSON.stringify(toEndpointOut(endpoint)) };
-        await keep(tx, created);
+        await keep.within(tx, created);
         return created;
       }),
     );
@@ -221,7 +222,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
           const secrets = rotate(existing.secrets, key, context.now(), overlapMs);
           await save(tx, existing, { ...existing, secrets }, context.now());
           const rotated = { status: 204, body: "" };
-          await keep(tx, rotated);
+          await keep.within(tx, rotated);
           return rotated;
         }),
       );
@@ -320,6 +321,8 @@ async function create(
     applicationId: application.id,
     ...withDefaults(input),
     headers: input.headers ?? {},
+    policy: emptyPolicy,
+    tls: null,
     settings: {},
     secrets: [{ key: input.secret ?? createSigningSecret(context.defaultSignatureType), expiresAt: null }],
     createdAt: now,

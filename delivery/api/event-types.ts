@@ -1,5 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
+import { defaultOrganizationId } from "../core/organization.ts";
 import { ServiceError } from "../errors.ts";
 import type { EventType, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
@@ -56,7 +57,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     });
     const page = await store.read((tx) =>
       paginate(query, nameOf, (range) =>
-        tx.eventTypes.list({ ...range, includeArchived: query.include_archived }),
+        tx.eventTypes.list(defaultOrganizationId, { ...range, includeArchived: query.include_archived }),
       ),
     );
     return mapPage(page, (eventType) =>
@@ -68,7 +69,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     const { body } = readInput(request, { body: eventTypeIn });
     const answer = await answerOnce(context, request, (keep) =>
       store.write(async (tx) => {
-        const existing = await tx.eventTypes.find(body.name);
+        const existing = await tx.eventTypes.find(defaultOrganizationId, body.name);
         if (existing?.archived === false) {
           throw new ServiceError(
             "conflict",
@@ -77,7 +78,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
         }
         const eventType = await save(tx, existing, body.name, body, context.now());
         const created = { status: 201, body: JSON.stringify(toOut(eventType)) };
-        await keep(tx, created);
+        await keep.within(tx, created);
         return created;
       }),
     );
@@ -93,7 +94,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     const { name } = request.params;
     if (!eventTypeName.safeParse(name).success) throw notFound("event type", name);
     const { eventType, created } = await store.write(async (tx) => {
-      const existing = await tx.eventTypes.find(name);
+      const existing = await tx.eventTypes.find(defaultOrganizationId, name);
       return {
         eventType: await save(tx, existing, name, body, context.now()),
         created: existing === undefined,
@@ -116,7 +117,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     const { query } = readInput(request, { query: z.object({ expunge: queryFlag(false) }) });
     await store.write(async (tx) => {
       const existing = await requireEventType(tx, request.params.name);
-      if (query.expunge) await tx.eventTypes.delete(existing.name);
+      if (query.expunge) await tx.eventTypes.delete(defaultOrganizationId, existing.name);
       else await tx.eventTypes.update({ ...existing, archived: true, updatedAt: context.now() });
     });
     return reply.code(204).send();
@@ -126,13 +127,13 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
 /** The first of the event types that is archived: no new message may be of it, and no endpoint may start to ask for it. */
 export async function findArchived(tx: Tx, names: readonly string[]): Promise<string | undefined> {
   for (const name of names) {
-    if ((await tx.eventTypes.find(name))?.archived) return name;
+    if ((await tx.eventTypes.find(defaultOrganizationId, name))?.archived) return name;
   }
   return undefined;
 }
 
 async function requireEventType(tx: Tx, name: string): Promise<EventType> {
-  const eventType = await tx.eventTypes.find(name);
+  const eventType = await tx.eventTypes.find(defaultOrganizationId, name);
   if (eventType === undefined) throw notFound("event type", name);
   return eventType;
 }
@@ -146,6 +147,7 @@ async function save(
   now: number,
 ): Promise<EventType> {
   const eventType: EventType = {
+    organizationId: defaultOrganizationId,
     name,
     archived: false,
     deprecated: false,

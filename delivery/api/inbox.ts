@@ -188,8 +188,8 @@ async function findReceivers(context: ServerContext, url: string) {
     }
     const receivers = [];
     for (const endpoint of found.values()) {
-      const application = await tx.applications.find(endpoint.applicationId);
-      if (application !== undefined) receivers.push({ endpoint, application });
+      const known = await tx.applications.get(endpoint.applicationId);
+      if (known !== undefined) receivers.push({ endpoint, application: known.application });
     }
     return receivers;
   });

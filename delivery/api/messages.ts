@@ -3,10 +3,10 @@ import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Json } from "../core/json.ts";
 import type { Message } from "../core/message.ts";
+import { defaultOrganizationId } from "../core/organization.ts";
 import type { Tx } from "../store/store.ts";
 import { notFound, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { applicationIn, insertApplication } from "./applications.ts";
-import { findArchived } from "./event-types.ts";
 import {
   channelName,
   eventTypeName,
@@ -19,7 +19,7 @@ import {
   uniqueList,
   vendorEventType,
 } from "./fields.ts";
-import { answerOnce, sendAnswer } from "./idempotency.ts";
+import { answerOnce, sendAnswer, type Answer } from "./idempotency.ts";
 import { bodyFault, bodyText, readInput } from "./input.ts";
 import { mapPage, pageJson, pageQuery, paginate } from "./pagination.ts";
 import { findRawMember } from "./raw-member.ts";
@@ -77,24 +77,27 @@ interface MessageOut {
 }
 
 export function registerMessages(instance: FastifyInstance, context: ServerContext): void {
-  const { store, publisher } = context;
+  const { store, publisher, directory } = context;
 
   instance.post<{ Params: ApplicationParams }>("/app/:app/msg", async (request, reply) => {
-    const known = await store.read((tx) => tx.applications.find(request.params.app));
+    const known = (await directory.findByName(defaultOrganizationId, request.params.app))?.application;
     const isVendor = known !== undefined && context.dialectOf(known).eventTypes.length > 0;
     const { body, query } = readInput(request, {
       body: isVendor ? vendorMessageIn : messageIn,
       query: contentQuery,
     });
     const application = known ?? (await createAlongside(context, request.params.app, body.application));
+    const toAnswer = (message: Message): Answer => ({
+      status: 202,
+      body: messageJson(message, query.with_content),
+    });
     const answer = await answerOnce(context, request, async (keep) => {
-      let answer = { status: 202, body: "" };
-      await publisher.publish(application, toEvent(request, body), async (tx, message) => {
-        if (!isVendor) await refuseArchived(tx, body.eventType);
-        answer = { ...answer, body: messageJson(message, query.with_content) };
-        await keep(tx, answer);
-      });
-      return answer;
+      if (!isVendor) await refuseArchived(context, body.eventType);
+      return toAnswer(
+        await publisher.publish(application, toEvent(request, body), {
+          answerTo: (message) => keep.of(toAnswer(message)),
+        }),
+      );
     });
     return sendAnswer(reply, answer);
   });
@@ -151,7 +154,7 @@ export function messageJson(message: Message, withContent: boolean, more: object
     tags: message.tags.length === 0 ? null : message.tags,
     timestamp: isoTime(message.createdAt),
   };
-  const text = withContent ? Buffer.from(message.payload).toString() : "{}";
+  const text = withContent && message.payload !== null ? Buffer.from(message.payload).toString() : "{}";
   return `${JSON.stringify({ ...out, ...more }).slice(0, -1)},"payload":${text}}`;
 }
 
@@ -184,12 +187,15 @@ async function createAlongside(
     );
   }
   return context.store.write(
-    async (tx) => (await tx.applications.find(pathName)) ?? insertApplication(tx, input, context.now()),
+    async (tx) =>
+      (await tx.applications.find(defaultOrganizationId, pathName)) ??
+      insertApplication(tx, input, context.now()),
   );
 }
 
-async function refuseArchived(tx: Tx, eventType: string): Promise<void> {
-  if ((await findArchived(tx, [eventType])) === undefined) return;
+async function refuseArchived({ directory }: ServerContext, eventType: string): Promise<void> {
+  const eventTypes = await directory.eventTypesOf(defaultOrganizationId);
+  if (eventTypes.get(eventType)?.archived !== true) return;
   throw bodyFault(["eventType"], `The event type "${eventType}" is archived: create it again to use it.`);
 }
 

@@ -12,6 +12,7 @@ import type { SignatureType } from "../core/standard-webhooks.ts";
 import type { AccountContext, VendorAccount } from "../dialects/account.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../store/store.ts";
+import type { Directory } from "../worker/directory.ts";
 import type { Publisher } from "../worker/publisher.ts";
 import { registerApplications } from "./applications.ts";
 import { registerAttempts } from "./attempts.ts";
@@ -30,6 +31,8 @@ import { registerMessages } from "./messages.ts";
 export interface ServerContext {
   readonly store: Store;
   readonly publisher: Publisher;
+  /** Applications and event types as last committed, from memory. */
+  readonly directory: Directory;
   /** The vendor accounts the service holds; their routes are mounted at their prefixes. */
   readonly accounts: readonly ServedAccount[];
   /** The dialect that delivers an application's events. */

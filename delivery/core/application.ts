@@ -1,3 +1,5 @@
+import type { DeliveryPolicy } from "./policy.ts";
+
 /**
  * An application: whose events are delivered. Each vendor account is one (its `uid` is the API's name, such as
  * `pave`); everything else is made through the Svix-compatible API.
@@ -5,13 +7,16 @@
 export interface Application {
   /** `app_` and a time-ordered id. */
   readonly id: string;
-  /** The caller's own name for it, unique in the service. */
+  readonly organizationId: string;
+  /** The caller's own name for it, unique in its organization. */
   readonly uid: string | null;
   readonly name: string;
   /** Which dialect delivers its events: a key of the dialect list; `svix` unless it is a vendor account. */
   readonly dialect: string;
   /** Messages per second to each of its endpoints; null for no limit. */
   readonly throttleRate: number | null;
+  /** For those of its endpoints that do not say otherwise. */
+  readonly policy: DeliveryPolicy;
   readonly metadata: Readonly<Record<string, string>>;
   /** Milliseconds since the epoch, as every time in `core/`. */
   readonly createdAt: number;

@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { capabilities, expandCapabilities, mayUse, seesFlagged, type Caller, type Capability } from "./caller.ts";
+import {
+  capabilities,
+  expandCapabilities,
+  mayUse,
+  seesFlagged,
+  type Caller,
+  type Capability,
+} from "./caller.ts";
 
 const admin: Caller = { organizationId: "default", isAdmin: true, limits: null, tokenId: null };
 const organization: Caller = { ...admin, isAdmin: false };
@@ -37,7 +44,10 @@ describe("mayUse()", () => {
   test.each<[readonly Capability[] | null, readonly Capability[]]>([
     [null, capabilities],
     [["ViewBase"], ["ViewBase"]],
-    [["ViewBase", "ViewEndpointSecret"], ["ViewBase", "ViewEndpointSecret"]],
+    [
+      ["ViewBase", "ViewEndpointSecret"],
+      ["ViewBase", "ViewEndpointSecret"],
+    ],
     [
       ["ViewBase", "ManageEndpointSecret"],
       ["ViewBase", "ViewEndpointSecret", "ManageEndpointSecret"],

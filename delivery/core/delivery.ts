@@ -6,7 +6,8 @@
  *   pending --(failure, none left)--> failed
  *   failed | succeeded --(resend)--> pending
  *
- * `leasedUntil` says that a node is busy with it (or holds it in memory) until then.
+ * `leasedBy` says which node has it in memory. In a strict order only the first pending delivery is due; one that is
+ * first and not due has used its attempts up and waits to be skipped or resent by hand.
  */
 export type DeliveryState = "pending" | "succeeded" | "failed";
 
@@ -19,9 +20,19 @@ export interface Delivery {
   readonly attempts: number;
   /** When the next attempt is due; null when none is. */
   readonly nextAttemptAt: number | null;
-  readonly leasedUntil: number | null;
+  /** The number of the node that holds it; null while none does. */
+  readonly leasedBy: number | null;
   /** What asks for the next attempt: the schedule, or a resend. */
   readonly trigger: AttemptTrigger;
+  /** Its place in a strict order; null outside of one. */
+  readonly place: DeliveryPlace | null;
+}
+
+/** A place in a strict order. */
+export interface DeliveryPlace {
+  /** Empty where the endpoint as a whole is in order, and for messages without a key. */
+  readonly key: string;
+  readonly sequence: number;
 }
 
 export type AttemptTrigger = "scheduled" | "manual";

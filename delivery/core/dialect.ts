@@ -1,6 +1,6 @@
 import type { Application } from "./application.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { Message } from "./message.ts";
+import type { FullMessage, Message } from "./message.ts";
 
 /** A request as it goes on the wire. */
 export interface OutgoingRequest {
@@ -47,7 +47,7 @@ export type Verification =
 export interface EncodeInput {
   readonly application: Application;
   readonly endpoint: Endpoint;
-  readonly message: Message;
+  readonly message: FullMessage;
   /** 0 for the first attempt. */
   readonly attempt: number;
   /** Milliseconds since the epoch: the attempt's time. */

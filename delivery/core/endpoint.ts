@@ -1,4 +1,6 @@
+import type { ClientTls } from "./client-tls.ts";
 import type { Json } from "./json.ts";
+import type { DeliveryPolicy } from "./policy.ts";
 
 /** A key that signs deliveries; the first of an endpoint's list is the current one. */
 export interface SigningSecret {
@@ -27,6 +29,9 @@ export interface Endpoint {
   readonly disabled: boolean;
   /** Deliveries per second; null for no limit. */
   readonly throttleRate: number | null;
+  readonly policy: DeliveryPolicy;
+  /** What the service shows and trusts on TLS connections to it; null for the usual. Secret. */
+  readonly tls: ClientTls | null;
   readonly version: number;
   readonly metadata: Readonly<Record<string, string>>;
   /** What only its dialect understands (PAVE: method and payload; Twilio: its configuration). */

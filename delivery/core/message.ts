@@ -8,7 +8,20 @@ export interface Message {
   readonly eventId: string | null;
   readonly channels: readonly string[] | null;
   readonly tags: readonly string[];
-  /** The JSON text exactly as published: it is never parsed and printed again. */
-  readonly payload: Uint8Array;
+  /** Where endpoints take messages in the order of a key: whose turn it is. Null for those without one. */
+  readonly orderingKey: string | null;
+  /** The JSON text exactly as published: it is never parsed and printed again. Null once it was expunged. */
+  readonly payload: Uint8Array | null;
+  /** When the payload is expunged; null for the service's retention. */
+  readonly payloadExpiresAt: number | null;
   readonly createdAt: number;
+}
+
+/** A message whose payload is there to be sent. */
+export interface FullMessage extends Message {
+  readonly payload: Uint8Array;
+}
+
+export function isFull(message: Message): message is FullMessage {
+  return message.payload !== null;
 }

@@ -183,7 +183,9 @@ describe("signatureHeaders(), as the operator chooses the names", () => {
   test.each(["webhook", "svix"] as const)("sends %s-… alone, and its receivers verify it", (family) => {
     const headers = signatureHeaders("msg_1", body, secrets, Date.now(), family);
     expect(Object.keys(headers)).toEqual([`${family}-id`, `${family}-timestamp`, `${family}-signature`]);
-    expect(() => { new SvixWebhook(key).verify(body, headers); }).not.toThrow();
+    expect(() => {
+      new SvixWebhook(key).verify(body, headers);
+    }).not.toThrow();
     const request = { method: "POST", url: "https://receiver.example/", headers, body };
     expect(verifySignedRequest(request, secrets, Date.now())).toMatchObject({ verified: true });
   });

@@ -7,6 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Application } from "../core/application.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
+import { defaultOrganizationId } from "../core/organization.ts";
+import { emptyPolicy } from "../core/policy.ts";
 import { standardDeliveryOptions } from "../core/standard-delivery.ts";
 import { openSqliteStore } from "../store/sqlite-store.ts";
 import type { Store } from "../store/store.ts";
@@ -37,10 +39,12 @@ export async function runAccount<Credentials>(
   const now = Date.now();
   const application: Application = {
     id: newId("app", now),
+    organizationId: defaultOrganizationId,
     uid: account.name,
     name: account.title,
     dialect: account.name,
     throttleRate: null,
+    policy: emptyPolicy,
     metadata: {},
     createdAt: now,
     updatedAt: now,
@@ -58,9 +62,14 @@ export async function runAccount<Credentials>(
         eventId: null,
         channels: null,
         tags: [],
+        orderingKey: null,
         payload: event.payload,
+        payloadExpiresAt: null,
         createdAt: now,
       };
+    },
+    publishWithin: async () => {
+      throw new Error("no vendor's route does this");
     },
     hook: async () => ({ publish: true, changes: {}, reason: "" }),
     resend: async () => undefined,
@@ -101,7 +110,12 @@ const breakDown = () => Promise.reject(new Error("no space left at /var/lib/some
 const brokenStore: Store = {
   read: breakDown,
   write: breakDown,
+  accept: breakDown,
+  settle: breakDown,
+  claim: breakDown,
   onChange: () => undefined,
+  now: breakDown,
+  sizeBytes: breakDown,
   ping: breakDown,
   close: breakDown,
 };

@@ -3,17 +3,21 @@ import { describe, expect, test } from "vitest";
 import type { Application } from "../core/application.ts";
 import type { Answer, Dialect, EncodeInput, OutgoingRequest, ReceivedRequest } from "../core/dialect.ts";
 import type { Endpoint } from "../core/endpoint.ts";
-import type { Message } from "../core/message.ts";
+import type { FullMessage } from "../core/message.ts";
+import { defaultOrganizationId } from "../core/organization.ts";
+import { emptyPolicy } from "../core/policy.ts";
 
 /** 2021-08-10T18:00:00Z, when every test of the suite happens. */
 export const suiteTime = Date.UTC(2021, 7, 10, 18);
 
 const anApplication: Application = {
   id: "app_1",
+  organizationId: defaultOrganizationId,
   uid: null,
   name: "Suite",
   dialect: "suite",
   throttleRate: null,
+  policy: emptyPolicy,
   metadata: {},
   createdAt: suiteTime,
   updatedAt: suiteTime,
@@ -32,6 +36,8 @@ export function anEndpoint(fields: Partial<Endpoint> = {}): Endpoint {
     headers: {},
     disabled: false,
     throttleRate: null,
+    policy: emptyPolicy,
+    tls: null,
     version: 1,
     metadata: {},
     settings: {},
@@ -42,7 +48,7 @@ export function anEndpoint(fields: Partial<Endpoint> = {}): Endpoint {
   };
 }
 
-export function aMessage(eventType: string, payload: unknown, fields: Partial<Message> = {}): Message {
+export function aMessage(eventType: string, payload: unknown, fields: Partial<FullMessage> = {}): FullMessage {
   return {
     id: "msg_1",
     applicationId: anApplication.id,
@@ -50,14 +56,16 @@ export function aMessage(eventType: string, payload: unknown, fields: Partial<Me
     eventId: null,
     channels: null,
     tags: [],
+    orderingKey: null,
     payload: Buffer.from(JSON.stringify(payload)),
+    payloadExpiresAt: null,
     createdAt: suiteTime,
     ...fields,
   };
 }
 
 /** What `encode` is given for the first attempt to deliver a message. */
-export function anInput(endpoint: Endpoint, message: Message, attempt = 0): EncodeInput {
+export function anInput(endpoint: Endpoint, message: FullMessage, attempt = 0): EncodeInput {
   return { application: anApplication, endpoint, message, attempt, now: suiteTime };
 }
 

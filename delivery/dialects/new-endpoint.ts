@@ -1,5 +1,6 @@
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
+import { emptyPolicy } from "../core/policy.ts";
 
 /** An endpoint that is about to be stored: enabled, without limits, and otherwise as the fields say. */
 export function newEndpoint(
@@ -17,6 +18,8 @@ export function newEndpoint(
     headers: {},
     disabled: false,
     throttleRate: null,
+    policy: emptyPolicy,
+    tls: null,
     version: 1,
     metadata: {},
     settings: {},

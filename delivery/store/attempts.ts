@@ -6,14 +6,15 @@ export function createAttempts(sql: Sql): Tx["attempts"] {
   return {
     async insert(attempts) {
       for (const attempt of attempts) {
-        // A message that was deleted while its delivery was under way keeps no attempts.
         await sql.run(
           `insert into attempts
              (id, message_id, endpoint_id, application_id, url, succeeded, response_status_code, response, duration_ms,
               trigger_type, started_at)
-           select ?, id, ?, application_id, ?, ?, ?, ?, ?, ?, ? from messages where application_id = ? and id = ?`,
+           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
           attempt.id,
+          attempt.messageId,
           attempt.endpointId,
+          attempt.applicationId,
           attempt.url,
           attempt.succeeded ? 1 : 0,
           attempt.responseStatusCode,
@@ -21,8 +22,6 @@ export function createAttempts(sql: Sql): Tx["attempts"] {
           attempt.durationMs,
           attempt.trigger,
           attempt.startedAt,
-          attempt.applicationId,
-          attempt.messageId,
         );
       }
     },
@@ -34,6 +33,15 @@ export function createAttempts(sql: Sql): Tx["attempts"] {
         attemptId,
       );
       return row && toAttempt(row);
+    },
+
+    async expunge(messageId, attemptId) {
+      const changed = await sql.run(
+        "update attempts set response = '' where message_id = ? and id = ?",
+        messageId,
+        attemptId,
+      );
+      return changed > 0;
     },
 
     async list(filter, page) {

@@ -1,9 +1,8 @@
 import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { StartError } from "../errors.ts";
-import { resultCode, SqliteConnection } from "./sqlite.ts";
-
-const busy = 5;
+import { takeFileLock, type FileLock } from "./file-lock.ts";
+import { toStartError } from "./start-failure.ts";
 
 /** A data folder that this process alone uses, until `close()` or its death. */
 export interface DataFolder {
@@ -12,50 +11,53 @@ export interface DataFolder {
 }
 
 /**
- * Makes the folder where it is missing and takes it for this process. The lock is SQLite's on a file of its own: the
- * operating system lets go of it when the process ends, however it ends, so there is no stale lock to clean up.
+ * Makes the folder where it is missing and takes it for this process.
  *
- * @throws StartError `data_folder_in_use` or `data_folder_unusable`
+ * @throws StartError `data_folder_in_use`, `data_folder_unusable` or `disk_unusable`
  */
 export function openDataFolder(path: string): DataFolder {
   try {
     makeFolder(path);
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (cause) {
+    throw toStartError(path, cause, {
+      code: "data_folder_unusable",
+      remedy: "Make it a folder that the service may write, or choose another with --data-dir.",
+    });
+  }
+  const lock = lockFolder(path);
+  if (lock === null) {
     throw new StartError(
-      "data_folder_unusable",
-      `The data folder "${path}" cannot be written (${describe(cause)}). ` +
-        "Make it writable for the user who runs the service, or choose another with --data-dir.",
-      { cause },
+      "data_folder_in_use",
+      `The data folder "${path}" is in use by another process. ` +
+        "Stop that one, or choose another folder with --data-dir.",
     );
   }
-  let lock: SqliteConnection | undefined;
+  return {
+    path,
+    close: () => {
+      lock.release();
+    },
+  };
+}
+
+/** Whether a process uses the data folder. */
+export function isDataFolderInUse(path: string): boolean {
+  if (!existsSync(join(path, "lock"))) return false;
+  const lock = lockFolder(path);
+  lock?.release();
+  return lock === null;
+}
+
+function lockFolder(path: string): FileLock | null {
+  const file = join(path, "lock");
   try {
-    lock = new SqliteConnection(join(path, "lock"), { readOnly: false, busyTimeoutMs: 0 });
-    lock.execute("pragma locking_mode = exclusive; pragma journal_mode = off; begin exclusive");
-    const held = lock;
-    return {
-      path,
-      close: () => {
-        held.close();
-      },
-    };
+    return takeFileLock(file);
   } catch (cause) {
-    lock?.close();
-    if (resultCode(cause) === busy) {
-      throw new StartError(
-        "data_folder_in_use",
-        `The data folder "${path}" is in use by another process. ` +
-          "Stop that one, or choose another folder with --data-dir.",
-        { cause },
-      );
-    }
-    throw new StartError(
-      "data_folder_unusable",
-      `The file "${join(path, "lock")}" cannot be locked (${describe(cause)}). ` +
-        "Delete it, or choose a data folder on a local disk with --data-dir.",
-      { cause },
-    );
+    throw toStartError(file, cause, {
+      code: "data_folder_unusable",
+      remedy: "Delete it, or choose a data folder on a local disk with --data-dir.",
+    });
   }
 }
 
@@ -64,8 +66,4 @@ function makeFolder(path: string): void {
   if (existsSync(path)) return;
   makeFolder(dirname(path));
   mkdirSync(path, { mode: 0o700 });
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,27 +1,19 @@
 import type { AttemptTrigger, Delivery, DeliveryState } from "../core/delivery.ts";
+import { lockOrder, takeSequence } from "./endpoint-states.ts";
 import { messageFilters, toMessage } from "./messages.ts";
-import { listPage, type Row, type Sql } from "./sql.ts";
-import type { Tx } from "./store.ts";
+import { listPage, toCount, type Changes, type Row, type Sql } from "./sql.ts";
+import type { NewDelivery, Tx } from "./store.ts";
 
-export function createDeliveries(sql: Sql): Tx["deliveries"] {
+export function createDeliveries(
+  sql: Sql,
+  changes: Changes,
+  { attempts, endpointStates }: Pick<Tx, "attempts" | "endpointStates">,
+): Tx["deliveries"] {
   return {
     async insert(deliveries) {
       for (const delivery of deliveries) {
-        // An endpoint that was deleted since the publisher looked gets nothing.
-        await sql.run(
-          `insert into deliveries
-             (message_id, endpoint_id, application_id, state, attempts, next_attempt_at, leased_until, claimable_at,
-              trigger_type)
-           select ?, id, application_id, ?, ?, ?, ?, ?, ? from endpoints where id = ?`,
-          delivery.messageId,
-          delivery.state,
-          delivery.attempts,
-          delivery.nextAttemptAt,
-          delivery.leasedUntil,
-          claimableAt(delivery),
-          delivery.trigger,
-          delivery.endpointId,
-        );
+        const known = await sql.get("select 1 from endpoints where id = ?", delivery.endpointId);
+        if (known) await insertDelivery(sql, changes, delivery);
       }
     },
 
@@ -58,80 +50,189 @@ export function createDeliveries(sql: Sql): Tx["deliveries"] {
       return rows.map((row) => ({ delivery: toDelivery(row), message: toMessage(row) }));
     },
 
-    async claim({ now, leasedUntil, limit, busyEndpointIds }) {
-      const due = await sql.all(
-        `select message_id, endpoint_id from deliveries
-         where claimable_at <= ? and endpoint_id not in ${sql.listed}
-         order by claimable_at limit ?`,
-        now,
-        JSON.stringify(busyEndpointIds),
+    async countByEndpoint(endpointId, { since, until }) {
+      const rows = await sql.all(
+        `select deliveries.state, count(*) as amount from deliveries
+         join messages on messages.application_id = deliveries.application_id and messages.id = deliveries.message_id
+         where deliveries.endpoint_id = ? and messages.created_at >= ? and messages.created_at <= ?
+         group by deliveries.state`,
+        endpointId,
+        since,
+        until,
+      );
+      return new Map(rows.map((row) => [row["state"] as DeliveryState, Number(row["amount"])]));
+    },
+
+    async listHeads(endpointId, limit) {
+      const rows = await sql.all(
+        `select deliveries.*, places.behind from deliveries
+         join (
+           select ordering_key as of_key, min(sequence) as first, count(*) - 1 as behind from deliveries
+           where endpoint_id = ? and state = 'pending' and sequence is not null group by ordering_key
+         ) as places on places.of_key = deliveries.ordering_key and places.first = deliveries.sequence
+         where endpoint_id = ? and state = 'pending' and sequence is not null
+         order by sequence limit ?`,
+        endpointId,
+        endpointId,
         limit,
       );
-      const claimed = [];
-      for (const { message_id: messageId, endpoint_id: endpointId } of due) {
-        const delivery = await sql.get(
-          `update deliveries set leased_until = ?, claimable_at = ?
-           where message_id = ? and endpoint_id = ? returning *`,
-          leasedUntil,
-          leasedUntil,
-          messageId as string,
-          endpointId as string,
-        );
-        const message =
-          delivery &&
-          (await sql.get(
-            "select * from messages where application_id = ? and id = ?",
-            delivery["application_id"] as string,
-            messageId as string,
-          ));
-        if (message) claimed.push({ delivery: toDelivery(delivery), message: toMessage(message) });
-      }
-      return claimed;
+      return rows.map((row) => ({ delivery: toDelivery(row), behind: Number(row["behind"]) }));
     },
 
-    async settle(settlements) {
-      for (const settlement of settlements) {
-        await sql.run(
-          `update deliveries
-           set state = ?, attempts = ?, next_attempt_at = ?, leased_until = ?, claimable_at = ?, trigger_type = ?
-           where message_id = ? and endpoint_id = ?`,
-          settlement.state,
-          settlement.attempts,
-          settlement.nextAttemptAt,
-          settlement.leasedUntil,
-          claimableAt(settlement),
-          settlement.trigger,
-          settlement.messageId,
-          settlement.endpointId,
-        );
-      }
+    async record({ attempt, delivery, node, now, endpointState }) {
+      if (!(await settleDelivery(sql, changes, delivery, node, now))) return false;
+      if (attempt) await attempts.insert([attempt]);
+      if (endpointState) await endpointStates.save(delivery.endpointId, endpointState);
+      return true;
     },
 
-    async nextDueAt({ busyEndpointIds }) {
-      const row = await sql.get(
-        `select claimable_at from deliveries
-         where claimable_at is not null and endpoint_id not in ${sql.listed}
-         order by claimable_at limit 1`,
-        JSON.stringify(busyEndpointIds),
+    async settle(deliveries, now) {
+      for (const delivery of deliveries) await settleDelivery(sql, changes, delivery, null, now);
+    },
+
+    async listDue() {
+      // One step for each endpoint, however much it has waiting.
+      const rows = await sql.all(
+        `with recursive waiting (id) as (
+           select min(endpoint_id) from deliveries
+           where state = 'pending' and leased_by = 0 and next_attempt_at is not null
+           union all
+           select (
+             select min(endpoint_id) from deliveries
+             where state = 'pending' and leased_by = 0 and next_attempt_at is not null and endpoint_id > waiting.id)
+           from waiting where waiting.id is not null
+         )
+         select waiting.id, endpoints.application_id, (
+           select min(next_attempt_at) from deliveries
+           where state = 'pending' and leased_by = 0 and endpoint_id = waiting.id) as due_at
+         from waiting join endpoints on endpoints.id = waiting.id`,
       );
-      return row ? (row["claimable_at"] as number) : null;
+      return new Map(
+        rows.map((row) => [
+          row["id"] as string,
+          { applicationId: row["application_id"] as string, at: row["due_at"] as number },
+        ]),
+      );
     },
 
-    async releaseAll() {
+    async release(node) {
       return await sql.run(
-        `update deliveries set leased_until = null, claimable_at = next_attempt_at
-         where claimable_at is not null and leased_until is not null`,
+        "update deliveries set leased_by = 0 where state = 'pending' and leased_by = ?",
+        node,
       );
+    },
+
+    async countPending() {
+      return toCount(await sql.get("select count(*) from deliveries where state = 'pending'"));
     },
   };
 }
 
-/** When a claim may take it; null once it is settled. */
-function claimableAt(delivery: Pick<Delivery, "state" | "nextAttemptAt" | "leasedUntil">): number | null {
-  return delivery.state === "pending" ? (delivery.leasedUntil ?? delivery.nextAttemptAt) : null;
+/** Stores a new delivery; in an order, it is due only when nothing is before it. */
+export async function insertDelivery(sql: Sql, changes: Changes, delivery: NewDelivery): Promise<void> {
+  let { nextAttemptAt } = delivery;
+  let sequence: number | null = null;
+  if (delivery.order !== null) {
+    sequence = await takeSequence(sql, delivery.endpointId);
+    const earlier = await sql.get(
+      `select 1 from deliveries where endpoint_id = ? and ordering_key = ? and state = 'pending' and sequence is not null
+       limit 1`,
+      delivery.endpointId,
+      delivery.order,
+    );
+    if (earlier) nextAttemptAt = null;
+  }
+  await sql.run(
+    `insert into deliveries
+       (message_id, endpoint_id, application_id, state, attempts, next_attempt_at, leased_by, trigger_type, ordering_key,
+        sequence)
+     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    delivery.messageId,
+    delivery.endpointId,
+    delivery.applicationId,
+    delivery.state,
+    delivery.attempts,
+    nextAttemptAt,
+    delivery.leasedBy ?? 0,
+    delivery.trigger,
+    delivery.order,
+    sequence,
+  );
+  if (delivery.leasedBy === null && nextAttemptAt !== null) changes.due(delivery, nextAttemptAt);
 }
 
-function toDelivery(row: Row): Delivery {
+/**
+ * Writes a delivery down as it stands; in an order, the next one becomes due when it has ended.
+ *
+ * @param node the node that must hold it; null where that does not matter
+ * @returns whether it was written
+ */
+export async function settleDelivery(
+  sql: Sql,
+  changes: Changes,
+  delivery: Delivery,
+  node: number | null,
+  now: number,
+): Promise<boolean> {
+  const { place } = delivery;
+  if (place !== null) await lockOrder(sql, delivery.endpointId);
+  const text = `update deliveries
+     set state = ?, attempts = ?, next_attempt_at = ?, leased_by = ?, trigger_type = ?, ordering_key = ?, sequence = ?
+     where message_id = ? and endpoint_id = ?`;
+  const values = [
+    delivery.state,
+    delivery.attempts,
+    delivery.nextAttemptAt,
+    delivery.leasedBy ?? 0,
+    delivery.trigger,
+    place?.key ?? null,
+    place?.sequence ?? null,
+    delivery.messageId,
+    delivery.endpointId,
+  ];
+  const written =
+    node === null
+      ? await sql.run(text, ...values)
+      : await sql.run(`${text} and leased_by = ? and state = 'pending'`, ...values, node);
+  if (written === 0) return false;
+  if (delivery.state === "pending") {
+    if (delivery.leasedBy === null && delivery.nextAttemptAt !== null) {
+      changes.due(delivery, delivery.nextAttemptAt);
+    }
+  } else if (place !== null) {
+    await advanceOrder(sql, changes, delivery, place, now);
+  }
+  return true;
+}
+
+/** Makes the delivery due that stands first now. One that stood first before keeps its time, or waits for a hand. */
+async function advanceOrder(
+  sql: Sql,
+  changes: Changes,
+  ended: Delivery,
+  place: { readonly key: string; readonly sequence: number },
+  now: number,
+): Promise<void> {
+  const head = await sql.get(
+    `select message_id, sequence, next_attempt_at, leased_by from deliveries
+     where endpoint_id = ? and ordering_key = ? and state = 'pending' and sequence is not null
+     order by sequence limit 1`,
+    ended.endpointId,
+    place.key,
+  );
+  if (!head || (head["sequence"] as number) < place.sequence) return;
+  if (head["next_attempt_at"] !== null || head["leased_by"] !== 0) return;
+  await sql.run(
+    "update deliveries set next_attempt_at = ? where message_id = ? and endpoint_id = ?",
+    now,
+    head["message_id"] as string,
+    ended.endpointId,
+  );
+  changes.due(ended, now);
+}
+
+export function toDelivery(row: Row): Delivery {
+  const sequence = row["sequence"] as number | null;
   return {
     messageId: row["message_id"] as string,
     endpointId: row["endpoint_id"] as string,
@@ -139,7 +240,8 @@ function toDelivery(row: Row): Delivery {
     state: row["state"] as DeliveryState,
     attempts: row["attempts"] as number,
     nextAttemptAt: row["next_attempt_at"] as number | null,
-    leasedUntil: row["leased_until"] as number | null,
+    leasedBy: (row["leased_by"] as number) || null,
     trigger: row["trigger_type"] as AttemptTrigger,
+    place: sequence === null ? null : { key: row["ordering_key"] as string, sequence },
   };
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Endpoint } from "../core/endpoint.ts";
+import { emptyPolicy, type DeliveryPolicy } from "../core/policy.ts";
 import { toTarget } from "../core/target.ts";
 import type { Seal } from "./seal.ts";
 import {
@@ -15,18 +16,22 @@ import {
 import type { Tx } from "./store.ts";
 
 export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["endpoints"] {
+  const noteChange = async (applicationId: string): Promise<void> => {
+    await sql.run("update applications set version = version + 1 where id = ?", applicationId);
+    changes.application(applicationId);
+  };
   return {
     async insert(endpoint) {
       await sql.run(
         `insert into endpoints
            (application_id, uid, url, target_hash, pre_target_hash, description, filter_types, channels, headers, disabled,
-            throttle_rate, version, metadata, settings, secrets, updated_at, id, created_at)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+            throttle_rate, version, metadata, settings, secrets, policy, tls, updated_at, id, created_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         ...toValues(endpoint, seal),
         endpoint.id,
         endpoint.createdAt,
       );
-      changes.add(endpoint.applicationId);
+      await noteChange(endpoint.applicationId);
     },
 
     async find(applicationId, idOrUid) {
@@ -65,20 +70,20 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
         `update endpoints
          set application_id = ?, uid = ?, url = ?, target_hash = ?, pre_target_hash = ?, description = ?, filter_types = ?,
              channels = ?, headers = ?, disabled = ?, throttle_rate = ?, version = ?, metadata = ?, settings = ?,
-             secrets = ?, updated_at = ?
+             secrets = ?, policy = ?, tls = ?, updated_at = ?
          where id = ?`,
         ...toValues(endpoint, seal),
         endpoint.id,
       );
-      changes.add(endpoint.applicationId);
+      await noteChange(endpoint.applicationId);
       return changed > 0;
     },
 
     async delete(id) {
-      await sql.run("delete from deliveries where endpoint_id = ? and claimable_at is not null", id);
+      await sql.run("delete from endpoint_states where endpoint_id = ?", id);
       const row = await sql.get("delete from endpoints where id = ? returning application_id", id);
       if (!row) return false;
-      changes.add(row["application_id"] as string);
+      await noteChange(row["application_id"] as string);
       return true;
     },
   };
@@ -102,6 +107,8 @@ function toValues(endpoint: Endpoint, seal: Seal): Value[] {
     JSON.stringify(endpoint.metadata),
     seal.close(JSON.stringify(endpoint.settings), `${endpoint.id}.settings`),
     seal.close(JSON.stringify(endpoint.secrets), `${endpoint.id}.secrets`),
+    JSON.stringify(endpoint.policy),
+    endpoint.tls && seal.close(JSON.stringify(endpoint.tls), `${endpoint.id}.tls`),
     endpoint.updatedAt,
   ];
 }
@@ -123,9 +130,19 @@ function toEndpoint(row: Row, seal: Seal): Endpoint {
     metadata: fromJson(row["metadata"]) as Endpoint["metadata"],
     settings: JSON.parse(seal.open(row["settings"] as string, `${id}.settings`)) as Endpoint["settings"],
     secrets: JSON.parse(seal.open(row["secrets"] as string, `${id}.secrets`)) as Endpoint["secrets"],
+    policy: toPolicy(row["policy"]),
+    tls:
+      row["tls"] === null
+        ? null
+        : (JSON.parse(seal.open(row["tls"] as string, `${id}.tls`)) as Endpoint["tls"]),
     createdAt: row["created_at"] as number,
     updatedAt: row["updated_at"] as number,
   };
+}
+
+/** From a column that holds what of a policy is asked for. */
+export function toPolicy(value: unknown): DeliveryPolicy {
+  return { ...emptyPolicy, ...(fromJson(value) as Partial<DeliveryPolicy>) };
 }
 
 /** What tells where requests for a URL go, and nothing else of it; null where there is none. */

@@ -1,13 +1,14 @@
-import { fromJson, listPage, toJson, type Filter, type Row, type Sql } from "./sql.ts";
+import { fromJson, listPage, toJson, type Changes, type Filter, type Row, type Sql } from "./sql.ts";
 import type { EventType, Tx } from "./store.ts";
 
-export function createEventTypes(sql: Sql): Tx["eventTypes"] {
+export function createEventTypes(sql: Sql, changes: Changes): Tx["eventTypes"] {
   return {
     async insert(eventType) {
       await sql.run(
         `insert into event_types
-           (name, description, archived, deprecated, schemas, feature_flags, group_name, created_at, updated_at)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+           (organization_id, name, description, archived, deprecated, schemas, feature_flags, group_name, created_at, updated_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        eventType.organizationId,
         eventType.name,
         eventType.description,
         eventType.archived ? 1 : 0,
@@ -18,15 +19,23 @@ export function createEventTypes(sql: Sql): Tx["eventTypes"] {
         eventType.createdAt,
         eventType.updatedAt,
       );
+      changes.eventTypes(eventType.organizationId);
     },
 
-    async find(name) {
-      const row = await sql.get("select * from event_types where name = ?", name);
+    async find(organizationId, name) {
+      const row = await sql.get(
+        "select * from event_types where organization_id = ? and name = ?",
+        organizationId,
+        name,
+      );
       return row && toEventType(row);
     },
 
-    async list(page) {
-      const filters: Filter[] = [["archived = ?", page.includeArchived ? undefined : 0]];
+    async list(organizationId, page) {
+      const filters: Filter[] = [
+        ["organization_id = ?", organizationId],
+        ["archived = ?", page.includeArchived ? undefined : 0],
+      ];
       const rows = await listPage(sql, "select * from event_types", filters, "name", page);
       return rows.map(toEventType);
     },
@@ -35,7 +44,7 @@ export function createEventTypes(sql: Sql): Tx["eventTypes"] {
       const changed = await sql.run(
         `update event_types
          set description = ?, archived = ?, deprecated = ?, schemas = ?, feature_flags = ?, group_name = ?, updated_at = ?
-         where name = ?`,
+         where organization_id = ? and name = ?`,
         eventType.description,
         eventType.archived ? 1 : 0,
         eventType.deprecated ? 1 : 0,
@@ -43,19 +52,28 @@ export function createEventTypes(sql: Sql): Tx["eventTypes"] {
         toJson(eventType.featureFlags),
         eventType.groupName,
         eventType.updatedAt,
+        eventType.organizationId,
         eventType.name,
       );
+      changes.eventTypes(eventType.organizationId);
       return changed > 0;
     },
 
-    async delete(name) {
-      return (await sql.run("delete from event_types where name = ?", name)) > 0;
+    async delete(organizationId, name) {
+      changes.eventTypes(organizationId);
+      const deleted = await sql.run(
+        "delete from event_types where organization_id = ? and name = ?",
+        organizationId,
+        name,
+      );
+      return deleted > 0;
     },
   };
 }
 
 function toEventType(row: Row): EventType {
   return {
+    organizationId: row["organization_id"] as string,
     name: row["name"] as string,
     description: row["description"] as string,
     archived: row["archived"] === 1,

@@ -6,15 +6,18 @@ export function createMessages(sql: Sql): Tx["messages"] {
   return {
     async insert(message) {
       await sql.run(
-        `insert into messages (id, application_id, event_type, event_id, channels, tags, payload, created_at)
-         values (?, ?, ?, ?, ?, ?, ?, ?)`,
+        `insert into messages
+           (id, application_id, event_type, event_id, channels, tags, ordering_key, payload, payload_expires_at, created_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         message.id,
         message.applicationId,
         message.eventType,
         message.eventId,
         toJson(message.channels),
         JSON.stringify(message.tags),
+        message.orderingKey,
         message.payload,
+        message.payloadExpiresAt,
         message.createdAt,
       );
     },
@@ -37,6 +40,15 @@ export function createMessages(sql: Sql): Tx["messages"] {
     async list(filter, page) {
       const rows = await listPage(sql, "select * from messages", messageFilters(sql, filter), "id", page);
       return rows.map(toMessage);
+    },
+
+    async expunge(applicationId, id) {
+      const changed = await sql.run(
+        "update messages set payload = null, payload_expires_at = null where application_id = ? and id = ?",
+        applicationId,
+        id,
+      );
+      return changed > 0;
     },
   };
 }
@@ -62,7 +74,9 @@ export function toMessage(row: Row): Message {
     eventId: row["event_id"] as string | null,
     channels: fromJson(row["channels"]) as Message["channels"],
     tags: fromJson(row["tags"]) as Message["tags"],
-    payload: row["payload"] as Uint8Array,
+    orderingKey: row["ordering_key"] as string | null,
+    payload: row["payload"] as Uint8Array | null,
+    payloadExpiresAt: row["payload_expires_at"] as number | null,
     createdAt: row["created_at"] as number,
   };
 }

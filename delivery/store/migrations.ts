@@ -3,10 +3,9 @@ import { join } from "node:path";
 import { StartError } from "../errors.ts";
 import type { SqliteConnection } from "./sqlite.ts";
 
-const folder = join(import.meta.dirname, "migrations");
-
-/** The texts of `migrations/0001.sql` and so on, in order: the first brings a database to version 1. */
-export function readMigrations(): readonly string[] {
+/** The texts of `migrations/<database>/0001.sql` and so on, in order: the first brings a database to version 1. */
+export function readMigrations(database: "sqlite" | "postgres"): readonly string[] {
+  const folder = join(import.meta.dirname, "migrations", database);
   return readdirSync(folder)
     .filter((name) => /^\d{4}\.sql$/.test(name))
     .sort()

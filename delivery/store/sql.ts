@@ -13,19 +13,30 @@ export interface Sql {
   get(text: string, ...values: readonly Value[]): Promise<Row | undefined>;
   /** Answers how many rows changed. */
   run(text: string, ...values: readonly Value[]): Promise<number>;
+  /** Ends a `select` whose rows nobody else may change until this transaction ends. */
+  readonly forUpdate: string;
   /** What stands behind `in` or `not in`, for a list that is given as one value: the text of a JSON array. */
   readonly listed: string;
   /** A condition: the JSON array in the column has the value. */
   has(column: string): string;
 }
 
-/** Tells which applications a transaction changed, themselves or their endpoints. */
+/** Notes what a transaction changes; see `StoreChanges`. */
 export interface Changes {
-  add(applicationId: string): void;
+  application(id: string): void;
+  eventTypes(organizationId: string): void;
+  token(id: string): void;
+  /** A pending delivery that no node holds is due then. */
+  due(delivery: { readonly endpointId: string; readonly applicationId: string }, at: number): void;
 }
 
 /** A condition with one `?`, and its value; without a value it does not apply. */
 export type Filter = readonly [text: string, value: Value | undefined];
+
+/** Of a statement's rows, the first column of the first one as a number. */
+export function toCount(row: Row | undefined): number {
+  return Number(Object.values(row ?? {})[0] ?? 0);
+}
 
 /** Runs a `select` for one page of a list that is ordered by `column`; all filters that apply must hold. */
 export async function listPage(

@@ -1,24 +1,20 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { ServiceError, StartError } from "../errors.ts";
-import { createApplications } from "./applications.ts";
-import { createAttempts } from "./attempts.ts";
-import { createDeliveries } from "./deliveries.ts";
-import { createEndpoints } from "./endpoints.ts";
-import { createEventTypes } from "./event-types.ts";
-import { createIdempotency } from "./idempotency.ts";
-import { loadMasterKey } from "./master-key.ts";
-import { createMessages } from "./messages.ts";
+import { ServiceError } from "../errors.ts";
+import { ChangeLog } from "./change-log.ts";
+import { createHotPath, type HotPath } from "./hot-path.ts";
+import { openSeal } from "./master-key.ts";
 import { migrate, readMigrations } from "./migrations.ts";
-import { createSeal, type Seal } from "./seal.ts";
+import type { Seal } from "./seal.ts";
+import { refuseDamage } from "./sqlite-damage.ts";
 import { SqliteConnection } from "./sqlite.ts";
-import type { Changes, Sql } from "./sql.ts";
-import type { Store, Tx } from "./store.ts";
+import type { Acceptance, DueDelivery, EndpointClaim, Outcome, Store, StoreChanges, Tx } from "./store.ts";
+import { toStartError } from "./start-failure.ts";
+import { createTx } from "./tables.ts";
 
 /** Writes that share one commit at most: it bounds how long the event loop is held by one. */
 const maxBatch = 512;
 interface Job {
-  readonly fn: (tx: Tx) => Promise<unknown>;
+  readonly run: () => Promise<unknown>;
   readonly resolve: (value: unknown) => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -26,55 +22,40 @@ interface Job {
 /**
  * Opens the store in a data folder that this process holds (see `openDataFolder`), and makes or migrates its database.
  *
- * @param options `busyTimeoutMs`: how long a write waits for another process, such as a backup; 5 s by default
- * @throws StartError when the database, or the master key beside it, cannot be used
+ * @param options `busyTimeoutMs`: how long a write waits for another process, such as a backup; 5 s by default.
+ * `masterKeyFile`: `master.key` in the data folder by default
+ * @throws StartError when the database or its master key cannot be used
  */
 export async function openSqliteStore(
   dataDir: string,
-  { busyTimeoutMs = 5_000 }: { busyTimeoutMs?: number } = {},
+  {
+    busyTimeoutMs = 5_000,
+    masterKeyFile = null,
+  }: { busyTimeoutMs?: number; masterKeyFile?: string | null } = {},
 ): Promise<Store> {
-  const path = join(dataDir, "hookplane.db");
-  const masterKey = loadMasterKey(join(dataDir, "master.key"), !existsSync(path));
-  const seal = createSeal(masterKey);
+  const path = sqlitePathOf(dataDir);
   let writer: SqliteConnection | undefined;
   try {
     writer = new SqliteConnection(path, { readOnly: false, busyTimeoutMs });
     // Synchronous full: a commit is on disk, not just with the operating system, before anybody hears of it.
     writer.execute("pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = 4000");
-    await migrate(writer, path, readMigrations());
-    await checkMasterKey(writer, seal, dataDir);
+    await refuseDamage(writer, path);
+    await migrate(writer, path, readMigrations("sqlite"));
+    const seal = await openSeal(writer, masterKeyFile ?? join(dataDir, "master.key"));
     const reader = new SqliteConnection(path, { readOnly: true, busyTimeoutMs });
     return new SqliteStore(writer, reader, seal);
   } catch (error) {
     writer?.close();
-    if (error instanceof StartError) throw error;
-    throw new StartError(
-      "database_unusable",
-      `The database "${path}" cannot be used: ${error instanceof Error ? error.message : String(error)}. ` +
-        "Restore it from your backup, or choose another folder with --data-dir.",
-      { cause: error },
-    );
+    throw toStartError(path, error, {
+      code: "database_unusable",
+      remedy: "Restore it from your backup, or choose another folder with --data-dir.",
+    });
   }
 }
 
-/** Opens what the database was made with, so that a wrong key shows now and not at the first delivery. */
-async function checkMasterKey(sql: Sql, seal: Seal, dataDir: string): Promise<void> {
-  const place = "facts.master_key";
-  const known = await sql.get("select value from facts where name = 'master_key'");
-  if (!known) {
-    await sql.run("insert into facts (name, value) values ('master_key', ?)", seal.close("right", place));
-    return;
-  }
-  try {
-    seal.open(known["value"] as string, place);
-  } catch (cause) {
-    throw new StartError(
-      "master_key_unusable",
-      `The master key "${join(dataDir, "master.key")}" is not the one that this database was made with. ` +
-        "Restore the file from your backup.",
-      { cause },
-    );
-  }
+/** The database in a data folder. */
+export function sqlitePathOf(dataDir: string): string {
+  return join(dataDir, "hookplane.db");
 }
 
 class SqliteStore implements Store {
@@ -82,8 +63,9 @@ class SqliteStore implements Store {
   readonly #reader: SqliteConnection;
   readonly #writeTx: Tx;
   readonly #readTx: Tx;
-  readonly #changed = new Set<string>();
-  readonly #listeners: ((applicationIds: ReadonlySet<string>) => void)[] = [];
+  readonly #hotPath: HotPath;
+  readonly #changes = new ChangeLog();
+  readonly #listeners: ((changes: StoreChanges) => void)[] = [];
   #queue: Job[] = [];
   #flushing: Promise<void> | null = null;
   #closed = false;
@@ -91,8 +73,9 @@ class SqliteStore implements Store {
   constructor(writer: SqliteConnection, reader: SqliteConnection, seal: Seal) {
     this.#writer = writer;
     this.#reader = reader;
-    this.#writeTx = createTx(writer, this.#changed, seal);
-    this.#readTx = createTx(reader, new Set(), seal);
+    this.#writeTx = createTx(writer, this.#changes, seal);
+    this.#hotPath = createHotPath(writer, this.#changes, this.#writeTx);
+    this.#readTx = createTx(reader, new ChangeLog(), seal);
   }
 
   async read<T>(fn: (tx: Tx) => Promise<T>): Promise<T> {
@@ -100,15 +83,40 @@ class SqliteStore implements Store {
   }
 
   write<T>(fn: (tx: Tx) => Promise<T>): Promise<T> {
-    if (this.#closed) return Promise.reject(new ServiceError("unavailable", "The service is stopping"));
-    return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ fn, resolve: resolve as (value: unknown) => void, reject });
-      this.#flushing ??= this.#flush();
-    });
+    return this.#enqueue(() => fn(this.#writeTx));
   }
 
-  onChange(listener: (applicationIds: ReadonlySet<string>) => void): void {
+  accept(acceptance: Acceptance): Promise<void> {
+    return this.#enqueue(() => this.#hotPath.accept(acceptance));
+  }
+
+  settle(outcome: Outcome): Promise<boolean> {
+    return this.#enqueue(() => this.#hotPath.settle(outcome));
+  }
+
+  claim(
+    claims: readonly EndpointClaim[],
+    node: number,
+    now: number,
+  ): Promise<{ due: readonly DueDelivery[]; nextDueAt: ReadonlyMap<string, number | null> }> {
+    return this.#enqueue(() => this.#hotPath.claim(claims, node, now));
+  }
+
+  onChange(listener: (changes: StoreChanges) => void): void {
     this.#listeners.push(listener);
+  }
+
+  async now(): Promise<number> {
+    return Date.now();
+  }
+
+  async sizeBytes(): Promise<number> {
+    // Pages that deletions have freed are used again before the file grows.
+    const row = await this.#reader.get(
+      `select (page_count - freelist_count) * page_size as bytes
+       from pragma_page_count(), pragma_freelist_count(), pragma_page_size()`,
+    );
+    return Number(row?.["bytes"]);
   }
 
   async ping(): Promise<void> {
@@ -122,14 +130,23 @@ class SqliteStore implements Store {
     this.#writer.close();
   }
 
+  #enqueue<T>(run: () => Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new ServiceError("unavailable", "The service is stopping"));
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({ run, resolve: resolve as (value: unknown) => void, reject });
+      this.#flushing ??= this.#flush();
+    });
+  }
+
   async #flush(): Promise<void> {
     while (this.#queue.length > 0) {
       // All callbacks of this turn of the event loop get to queue their writes first.
       await new Promise(setImmediate);
-      const jobs = this.#queue.splice(0, maxBatch);
+      const jobs = this.#queue.length > maxBatch ? this.#queue.splice(0, maxBatch) : this.#queue;
+      if (jobs === this.#queue) this.#queue = [];
       try {
         const outcomes = (await this.#transact(jobs, false)) ?? (await this.#transact(jobs, true)) ?? [];
-        if (this.#changed.size > 0) for (const listener of this.#listeners) listener(this.#changed);
+        if (!this.#changes.isEmpty) for (const listener of this.#listeners) listener(this.#changes);
         for (const [index, outcome] of outcomes.entries()) {
           if (outcome.status === "fulfilled") jobs[index]?.resolve(outcome.value);
           else jobs[index]?.reject(outcome.reason);
@@ -139,30 +156,33 @@ class SqliteStore implements Store {
           job.reject(new ServiceError("unavailable", "The database cannot be written", { cause }));
         }
       }
-      this.#changed.clear();
+      this.#changes.clear();
     }
     this.#flushing = null;
   }
 
   /**
-   * Runs the jobs in one transaction. The usual case pays for nothing but that; when a job throws, all is rolled back
-   * and the answer is null. With `guarded` each job has a savepoint, so that the ones that throw fail alone.
+   * Runs the jobs in one transaction. The usual case pays for nothing but that; when a job throws after it has changed
+   * something, all is rolled back and the answer is null. With `guarded` each job has a savepoint, so that the ones that
+   * throw fail alone.
    *
    * @throws when the transaction as a whole cannot be made
    */
   async #transact(jobs: readonly Job[], guarded: boolean): Promise<PromiseSettledResult<unknown>[] | null> {
     const outcomes: PromiseSettledResult<unknown>[] = [];
+    this.#changes.clear();
     this.#writer.execute("begin immediate");
     try {
       for (const job of jobs) {
+        const writesBefore = this.#writer.writes;
         if (guarded) this.#writer.execute("savepoint job");
         try {
-          outcomes.push({ status: "fulfilled", value: await job.fn(this.#writeTx) });
+          outcomes.push({ status: "fulfilled", value: await job.run() });
         } catch (reason) {
           // Some errors, such as a full disk, end the whole transaction.
           if (!this.#writer.inTransaction) throw reason;
-          if (!guarded) return null;
-          this.#writer.execute("rollback to job");
+          if (guarded) this.#writer.execute("rollback to job");
+          else if (this.#writer.writes !== writesBefore) return null;
           outcomes.push({ status: "rejected", reason });
         }
         if (guarded) this.#writer.execute("release job");
@@ -173,16 +193,4 @@ class SqliteStore implements Store {
       if (this.#writer.inTransaction) this.#writer.execute("rollback");
     }
   }
-}
-
-function createTx(sql: Sql, changes: Changes, seal: Seal): Tx {
-  return {
-    applications: createApplications(sql, changes),
-    endpoints: createEndpoints(sql, changes, seal),
-    eventTypes: createEventTypes(sql),
-    messages: createMessages(sql),
-    deliveries: createDeliveries(sql),
-    attempts: createAttempts(sql),
-    idempotency: createIdempotency(sql),
-  };
 }

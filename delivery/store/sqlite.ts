@@ -11,9 +11,11 @@ const outageCodes: readonly number[] = [5, 6, 8, 10, 13, 14];
 
 /** A connection to an SQLite file. It answers at once: its promises are settled ones. */
 export class SqliteConnection implements Sql {
+  readonly forUpdate = "";
   readonly listed = "(select value from json_each(?))";
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  #writes = 0;
 
   /** @param options `busyTimeoutMs`: how long a statement waits for a lock of another connection */
   constructor(path: string, options: { readOnly: boolean; busyTimeoutMs: number }) {
@@ -28,15 +30,22 @@ export class SqliteConnection implements Sql {
     return `exists (select 1 from json_each(${column}) where value = ?)`;
   }
 
+  /** How many statements have asked for a change: what has not, needs no rolling back. */
+  get writes(): number {
+    return this.#writes;
+  }
+
   async all(text: string, ...values: readonly Value[]): Promise<Row[]> {
     return translated(() => this.#statement(text).all(...values));
   }
 
   async get(text: string, ...values: readonly Value[]): Promise<Row | undefined> {
+    if (!text.startsWith("select")) this.#writes++;
     return translated(() => this.#statement(text).get(...values));
   }
 
   async run(text: string, ...values: readonly Value[]): Promise<number> {
+    this.#writes++;
     return translated(() => Number(this.#statement(text).run(...values).changes));
   }
 

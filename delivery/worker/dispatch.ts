@@ -1,50 +1,82 @@
 import type { Application } from "../core/application.ts";
+import { afterAttempt, isFailingTooLong, openMsOf, phaseOf } from "../core/breaker.ts";
 import type { Attempt, Delivery } from "../core/delivery.ts";
-import type { Answer, BlockingDialect, Dialect, HookOutcome, OutgoingRequest } from "../core/dialect.ts";
+import type { BlockingDialect, Dialect, HookOutcome, OutgoingRequest } from "../core/dialect.ts";
+import { effectiveRules, judgeBy, orderKeyOf, type EffectiveRules } from "../core/effective-rules.ts";
+import { healthyState, type EndpointState } from "../core/endpoint-state.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
-import type { Message } from "../core/message.ts";
+import { isFull, type Message } from "../core/message.ts";
 import { settleAttempt, settleDisabled } from "../core/settlement.ts";
 import { ServiceError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { ConflictError, MissingError, type DueDelivery, type Store, type Tx } from "../store/store.ts";
-import { createDirectory, type Directory, type Entry } from "./directory.ts";
+import {
+  ConflictError,
+  StaleError,
+  type EndpointClaim,
+  type NewDelivery,
+  type Outcome,
+  type Store,
+  type Tx,
+} from "../store/store.ts";
+import { Agenda } from "./agenda.ts";
+import type { Directory, Entry } from "./directory.ts";
 import { Lanes, type LaneLimits } from "./lanes.ts";
+import type { Membership } from "./membership.ts";
 import { MetricsRecorder, type DeliveryMetrics } from "./metrics.ts";
-import type { NewEvent, Publisher } from "./publisher.ts";
+import type { AttemptNotice, Notices } from "./notices.ts";
+import type { NewEvent, Publisher, PublishOptions } from "./publisher.ts";
+import type { ScheduleClock } from "./schedule-clock.ts";
 import type { Sender, Sent } from "./send.ts";
 
-/**
- * How long a delivery that is held in memory is out of other claims' reach. What is held for longer is claimed anew by
- * its holder, which then knows that it has it.
- */
-const leaseMs = 5 * 60_000;
 /** Claims are this far apart at least, so that retries that are due one by one share them. */
-const claimIntervalMs = 20;
-/** The longest sleep between claims: a clock that was set is noticed by then. */
-const maxSleepMs = 60_000;
+const claimIntervalMs = 10;
+/** Endpoints that one claim looks at, and deliveries that it takes of one and of all. */
+const claimedEndpoints = 64;
+const claimedOfOne = 128;
+const claimedOfAll = 512;
+/** The longest sleep between claims. */
+const maxSleepMs = 1_000;
+/** How often a node that shares its database looks for what others have left there. */
+const lookIntervalMs = 5_000;
+/** How often the pending deliveries are counted: that costs more the more there are. */
+const countIntervalMs = 60_000;
 /** Waits between tries to write down what came of an attempt, while the database cannot be written. */
 const recordRetryMs = [100, 500, 2_000, 5_000] as const;
+/** How often a publisher decides anew because the application has changed under its hands. */
+const maxStaleTries = 10;
 /** How much of a blocking hook's answer is read: it may hold a whole message to publish instead. */
 const hookKeptBytes = 64 * 1024;
+/** The failed attempt of a message that its owner is told of, as in Svix's API. */
+const failingAttempt = 4;
 
 const laneLimits: LaneLimits = {
-  // With 16, a lane fell behind 64 publishers and half of its deliveries took the way through the store.
-  concurrency: 64,
+  totalConcurrency: 4_096,
   laneCapacity: 1_000,
-  totalCapacity: 10_000,
+  totalCapacity: 20_000,
   totalBytes: 128 * 1024 * 1024,
 };
 
 export interface DispatcherOptions {
   readonly store: Store;
+  readonly directory: Directory;
+  readonly membership: Pick<Membership, "number" | "holds">;
   readonly sender: Sender;
   readonly dialectOf: (application: Application) => Dialect;
+  readonly notices: Notices;
   readonly logger: Logger;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch: the time that is written down and signed. */
   readonly now: () => number;
+  /** What retries and rates go by. */
+  readonly clock: ScheduleClock;
   /** From 0 to 1. */
   readonly random: () => number;
+  /** Whether other processes write to the same database. */
+  readonly isShared: boolean;
+  /** How long an endpoint may fail without a break before it is disabled; null for ever. */
+  readonly disableAfterMs: number | null;
+  /** How many deliveries may be pending before further events are refused; null for any number. */
+  readonly maxBacklog: number | null;
   /** What is held in memory; see `LaneLimits`. */
   readonly limits?: Partial<LaneLimits>;
 }
@@ -54,12 +86,21 @@ interface Held {
   readonly delivery: Delivery;
   readonly message: Message;
   readonly endpointId: string;
+  readonly applicationId: string;
   readonly bytes: number;
 }
 
+/** An endpoint and what its deliveries need. */
+interface Target {
+  readonly entry: Entry;
+  readonly endpoint: Endpoint;
+  readonly dialect: Dialect;
+  readonly rules: EffectiveRules;
+}
+
 /**
- * The delivery engine. An accepted event's deliveries are stored already leased to this node and go on from memory;
- * what memory has no room for, and what is due again, is claimed from the store.
+ * The delivery engine. An accepted event's deliveries are stored already taken by this node and go on from memory; what
+ * memory has no room for, what is due again and what keeps an order is claimed from the store.
  *
  * An attempt is made at least once: when the process dies between the request and the record of its answer, the
  * delivery is still pending in the store and is sent again, with the same message id.
@@ -67,36 +108,59 @@ interface Held {
 export class Dispatcher implements Publisher {
   readonly #options: DispatcherOptions;
   readonly #store: Store;
-  readonly #directory: Directory;
   readonly #lanes: Lanes<Held>;
-  /** Keys of the deliveries that are in the lanes. */
-  readonly #held = new Set<string>();
-  /** Those of them that were claimed once more, because their lease ran out or their retry was due at once. */
-  readonly #claimedAgain = new Set<string>();
+  readonly #agenda = new Agenda();
   readonly #metrics = new MetricsRecorder();
+  /** An endpoint is replaced when it changes, and its rules with it. */
+  readonly #rules = new WeakMap<
+    Endpoint,
+    { readonly application: Application; readonly rules: EffectiveRules }
+  >();
+  /** Endpoints whose breaker is half-open, and this node is trying. */
+  readonly #probing = new Set<string>();
+  #pending = 0;
+  #countedAt = -Infinity;
   #isStopping = false;
   #claiming: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
   #wakeAt = Infinity;
   #claimedAt = -Infinity;
+  #lookTimer: NodeJS.Timeout | undefined;
+  #looking: Promise<void> = Promise.resolve();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#store = options.store;
-    this.#directory = createDirectory(options.store);
-    this.#lanes = new Lanes(
-      { ...laneLimits, ...options.limits },
-      (held, freeSlot) => this.#deliver(held, freeSlot),
-      () => {
-        this.#wake(0);
+    this.#lanes = new Lanes({
+      limits: { ...laneLimits, ...options.limits },
+      run: (held, freeSlot) => this.#deliver(held, freeSlot),
+      onRoom: (endpointId, applicationId) => {
+        this.#note(endpointId, applicationId, -Infinity);
       },
-    );
+      takeSlots: (endpointId, ratePerSecond, count) =>
+        this.#store.write((tx) =>
+          tx.endpointStates.takeSlots(endpointId, ratePerSecond, count, options.clock.now()),
+        ),
+      now: options.clock.now,
+    });
+    this.#store.onChange(({ dueEndpoints, applicationIds }) => {
+      for (const [endpointId, { applicationId, at }] of dueEndpoints)
+        this.#note(endpointId, applicationId, at);
+      // An endpoint that was enabled, or whose order was given up, may have something waiting.
+      if (applicationIds.size > 0) void this.#reconsider([...applicationIds]);
+    });
   }
 
-  /** Takes up what an earlier process of this data folder left. */
+  /** Takes up what waits in the store. */
   async start(): Promise<void> {
-    await this.#store.write((tx) => tx.deliveries.releaseAll());
-    this.#wake(0);
+    await this.#look();
+    this.#scheduleLook();
+  }
+
+  /** Looks for everything in the store that waits to be sent, such as what another node has left. */
+  async discover(): Promise<void> {
+    const due = await this.#store.read((tx) => tx.deliveries.listDue());
+    for (const [endpointId, { applicationId, at }] of due) this.#note(endpointId, applicationId, at);
   }
 
   /**
@@ -106,7 +170,9 @@ export class Dispatcher implements Publisher {
   async stop(timeoutMs: number): Promise<void> {
     this.#isStopping = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#lookTimer);
     this.#lanes.stop();
+    await this.#looking;
     await this.#claiming;
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
@@ -117,49 +183,53 @@ export class Dispatcher implements Publisher {
     // Requests that are cut off here are not recorded: they stay pending, and are made again after the next start.
     await this.#options.sender.close();
     await this.#lanes.idle();
-    const waiting = this.#lanes.takeWaiting();
-    if (waiting.length === 0) return;
-    await this.#store.write((tx) =>
-      tx.deliveries.settle(waiting.map(({ delivery }) => ({ ...delivery, leasedUntil: null }))),
-    );
+    await this.#giveBack(this.#lanes.takeWaiting());
   }
 
   get metrics(): DeliveryMetrics {
     return this.#metrics.read({ deliveriesHeld: this.#lanes.size, attemptsRunning: this.#lanes.running });
   }
 
-  async publish(
+  async publish(application: Application, event: NewEvent, options: PublishOptions = {}): Promise<Message> {
+    this.#refuseWhenStopping();
+    this.#refuseWhenFull();
+    checkEvent(this.#options.dialectOf(application), event);
+    for (let tries = 1; ; tries++) {
+      const entry = await this.#entryOf(application.id);
+      const message = toMessage(entry.application, event, this.#options.now());
+      try {
+        await this.#accept(entry, message, options);
+        return message;
+      } catch (error) {
+        if (error instanceof StaleError && tries < maxStaleTries) {
+          this.#options.directory.forget(application.id);
+          continue;
+        }
+        return await this.#toKnownMessage(error, application, event);
+      }
+    }
+  }
+
+  async publishWithin(
+    tx: Tx,
     application: Application,
     event: NewEvent,
-    alongside?: (tx: Tx, message: Message) => Promise<void>,
+    only?: readonly string[],
   ): Promise<Message> {
-    this.#refuseWhenStopping();
     const dialect = this.#options.dialectOf(application);
     checkEvent(dialect, event);
-    const entry = await this.#entryOf(application.id);
-    const now = this.#options.now();
-    const message = toMessage(application, event, now);
-
-    const bytes = message.payload.byteLength;
-    const deliveries: Delivery[] = [];
-    for (const endpoint of entry.endpoints.values()) {
-      if (endpoint.disabled || !dialect.selects(endpoint, message)) continue;
-      const isHeld = this.#lanes.reserve(endpoint.id, bytes);
-      deliveries.push(newDelivery(message, endpoint, now, isHeld ? now + leaseMs : null));
-    }
-    const held = deliveries.filter(({ leasedUntil }) => leasedUntil !== null);
-    try {
-      await this.#store.write(async (tx) => {
-        await tx.messages.insert(message);
-        await tx.deliveries.insert(deliveries);
-        await alongside?.(tx, message);
-      });
-    } catch (error) {
-      for (const { endpointId } of held) this.#lanes.release(endpointId, bytes);
-      throw publishError(error, application, event);
-    }
-    for (const delivery of held) this.#push(delivery, message);
-    this.#metrics.accepted(deliveries.length);
+    const message = toMessage(application, event, this.#options.now());
+    const dueAt = this.#options.clock.now();
+    const endpoints = (await tx.endpoints.list(application.id)).filter(
+      (endpoint) => !endpoint.disabled && (only?.includes(endpoint.id) ?? dialect.selects(endpoint, message)),
+    );
+    await tx.messages.insert(message);
+    await tx.deliveries.insert(
+      endpoints.map((endpoint) => ({
+        ...newDelivery(message, endpoint, dueAt, null),
+        order: orderKeyOf(effectiveRules(endpoint, application, dialect), message.orderingKey),
+      })),
+    );
     return message;
   }
 
@@ -174,7 +244,7 @@ export class Dispatcher implements Publisher {
     }
     checkEvent(dialect, event);
     const entry = await this.#entryOf(application.id);
-    const message = toMessage(application, event, this.#options.now());
+    const message = { ...toMessage(application, event, this.#options.now()), payload: event.payload };
 
     let outcome: HookOutcome = { publish: true, changes: {}, reason: "no endpoint asks to be asked" };
     for (const endpoint of entry.endpoints.values()) {
@@ -204,128 +274,271 @@ export class Dispatcher implements Publisher {
 
   async resend(application: Application, messageId: string, endpointId: string): Promise<void> {
     this.#refuseWhenStopping();
-    const now = this.#options.now();
-    const due = await this.#store.write(async (tx) => {
+    const now = this.#options.clock.now();
+    await this.#store.write(async (tx) => {
       const message = await tx.messages.find(application.id, messageId);
       if (!message) throw new ServiceError("not_found", `There is no message "${messageId}"`);
+      if (!isFull(message)) {
+        throw new ServiceError("bad_request", `The payload of the message "${messageId}" has been expunged`);
+      }
       const endpoint = await tx.endpoints.find(application.id, endpointId);
       if (!endpoint) throw new ServiceError("not_found", `There is no endpoint "${endpointId}"`);
       if (endpoint.disabled) {
         throw new ServiceError("bad_request", `The endpoint "${endpointId}" is disabled: enable it first`);
       }
       const known = await tx.deliveries.find(message.id, endpoint.id);
+      if (known === undefined) {
+        const added = {
+          ...newDelivery(message, endpoint, now, null),
+          trigger: "manual",
+          order: null,
+        } as const;
+        await tx.deliveries.insert([added]);
+        return;
+      }
       // It is on its way already.
-      if (known?.state === "pending" && known.leasedUntil !== null) return null;
-      const delivery = { ...newDelivery(message, endpoint, now, null), trigger: "manual" } as const;
-      if (known) await tx.deliveries.settle([delivery]);
-      else await tx.deliveries.insert([delivery]);
-      return delivery.nextAttemptAt;
+      if (known.leasedBy !== null) return;
+      // One that waits for its turn keeps its place; one that has ended is sent out of turn.
+      const place = known.state === "pending" ? known.place : null;
+      const isBehind = place !== null && known.nextAttemptAt === null && known.attempts === 0;
+      if (isBehind) return;
+      const again = { ...newDelivery(message, endpoint, now, null), trigger: "manual", place } as const;
+      await tx.deliveries.settle([again], now);
     });
-    if (due !== null) this.#wake(due);
   }
 
-  #push(delivery: Delivery, message: Message): void {
-    const { endpointId } = delivery;
-    this.#held.add(keyOf(delivery));
-    this.#lanes.push({ delivery, message, endpointId, bytes: message.payload.byteLength });
+  async #accept(entry: Entry, message: Message, { answerTo }: PublishOptions): Promise<void> {
+    const { clock, membership } = this.#options;
+    const dialect = this.#options.dialectOf(entry.application);
+    const dueAt = clock.now();
+    const bytes = message.payload?.byteLength ?? 0;
+    const { number } = membership;
+    const deliveries: NewDelivery[] = [];
+    const held: Held[] = [];
+    for (const endpoint of entry.endpoints.values()) {
+      if (endpoint.disabled || !dialect.selects(endpoint, message)) continue;
+      const rules = this.#rulesOf(entry.application, endpoint, dialect);
+      const order = orderKeyOf(rules, message.orderingKey);
+      const { openUntil } = entry.states.get(endpoint.id) ?? healthyState;
+      const item = { endpointId: endpoint.id, applicationId: message.applicationId, bytes };
+      const isHeld = order === null && openUntil === null && this.#lanes.reserve(item, rules);
+      const delivery = newDelivery(message, endpoint, dueAt, isHeld ? number : null);
+      deliveries.push({ ...delivery, order });
+      if (isHeld) held.push({ ...item, delivery: { ...delivery, place: null }, message });
+    }
+    try {
+      const answer = answerTo?.(message) ?? null;
+      await this.#store.accept({ message, version: entry.version, deliveries, answer });
+    } catch (error) {
+      for (const item of held) this.#lanes.release(item);
+      throw error;
+    }
+    this.#pending += deliveries.length;
+    for (const item of held) this.#lanes.push(item);
+    this.#metrics.accepted(deliveries.length);
+  }
+
+  /** The message of an event that was accepted before, or an error in the API's words. */
+  async #toKnownMessage(error: unknown, application: Application, event: NewEvent): Promise<Message> {
+    if (error instanceof StaleError) {
+      throw new ServiceError("unavailable", "The application changes all the time: try again in a moment", {
+        retryAfterSeconds: 1,
+        cause: error,
+      });
+    }
+    if (!(error instanceof ConflictError) || !error.rule.startsWith("messages.")) throw error;
+    const eventId = event.eventId ?? "";
+    const known = await this.#store.read((tx) => tx.messages.find(application.id, eventId));
+    if (known && isSameEvent(known, event)) return known;
+    throw new ServiceError(
+      "conflict",
+      `There is another message with the event id "${eventId}": take a new id for each event`,
+      { cause: error },
+    );
   }
 
   /** One attempt, from the endpoint as it is now to the record of what came of it. */
-  async #deliver({ delivery, message }: Held, freeSlot: () => void): Promise<void> {
-    const { logger } = this.#options;
-    const { messageId, endpointId } = delivery;
+  async #deliver(held: Held, freeSlot: () => void): Promise<void> {
+    const { logger, membership } = this.#options;
+    const { delivery, message, endpointId } = held;
     try {
-      const entry = await this.#untilDone(() => this.#directory.find(delivery.applicationId));
+      const entry = await this.#untilDone(() => this.#options.directory.find(held.applicationId));
+      // While this waited, the node may have been taken for dead and the delivery be somebody else's.
+      if (delivery.leasedBy === null || !membership.holds(delivery.leasedBy)) return;
       const endpoint = entry?.endpoints.get(endpointId);
-      // What belongs to a deleted endpoint is gone from the store as well.
+      // What belongs to a deleted endpoint goes with it.
       if (!entry || !endpoint) return;
       if (endpoint.disabled) {
-        await this.#untilDone(() =>
-          this.#store.write((tx) => tx.deliveries.settle([settleDisabled(delivery)])),
-        );
+        await this.#endDisabled(delivery);
         return;
       }
-      await this.#attempt(entry, endpoint, message, delivery, freeSlot);
+      const dialect = this.#options.dialectOf(entry.application);
+      const rules = this.#rulesOf(entry.application, endpoint, dialect);
+      await this.#attempt({ entry, endpoint, dialect, rules }, message, delivery, freeSlot);
     } catch (error) {
-      // The lease runs out, and the delivery is claimed again then or after the next start.
-      logger.error({ err: error, messageId, endpointId }, "a delivery was interrupted");
-    } finally {
-      const key = keyOf(delivery);
-      this.#held.delete(key);
-      if (this.#claimedAgain.delete(key)) await this.#giveBack(delivery);
+      // The delivery is taken up again when this node is gone or starts anew.
+      logger.error({ err: error, messageId: message.id, endpointId }, "a delivery was interrupted");
     }
   }
 
-  /** Ends the lease of a delivery that nobody holds, if it is still to be made. */
-  async #giveBack({ messageId, endpointId }: Delivery): Promise<void> {
-    try {
-      await this.#store.write(async (tx) => {
-        const current = await tx.deliveries.find(messageId, endpointId);
-        if (current?.state === "pending") await tx.deliveries.settle([{ ...current, leasedUntil: null }]);
-      });
-      this.#wake(0);
-    } catch (error) {
-      this.#options.logger.error({ err: error, messageId, endpointId }, "a lease was left to run out");
-    }
-  }
-
-  async #attempt(
-    entry: Entry,
-    endpoint: Endpoint,
-    message: Message,
-    delivery: Delivery,
-    freeSlot: () => void,
-  ): Promise<void> {
-    const { sender, now, random, logger } = this.#options;
-    const { application } = entry;
-    const dialect = this.#options.dialectOf(application);
+  async #attempt(target: Target, message: Message, delivery: Delivery, freeSlot: () => void): Promise<void> {
+    const { sender, now, random, clock } = this.#options;
+    const { entry, endpoint, dialect, rules } = target;
     const startedAt = now();
-    const request = encode(dialect, {
-      application,
-      endpoint,
-      message,
-      attempt: delivery.attempts,
-      now: startedAt,
-    });
+    const request = encode(target, message, delivery, startedAt);
     const sent: Sent =
       "reason" in request
         ? { answer: { kind: "error", reason: request.reason }, body: request.reason, durationMs: 0 }
-        : await sender.send(request, { timeoutMs: dialect.timeoutMs });
+        : await sender.send(request, {
+            timeoutMs: rules.timeoutMs,
+            ...(endpoint.tls !== null && { tls: endpoint.tls }),
+          });
     // The receiver is done: the next request need not wait for the record of this one.
     freeSlot();
     // A stop that ran out of time cut the request off: nothing is known of it, so nothing is recorded.
     if (this.#isStopping && sender.isClosed && sent.answer.kind === "error") return;
 
-    const verdict = dialect.judge(sent.answer);
-    const settled = settleAttempt(delivery, verdict, dialect, now(), random());
+    const { answer } = sent;
+    const verdict = isFull(message)
+      ? judgeBy(rules, answer, dialect.judge(answer))
+      : ({ kind: "failed" } as const);
+    const recordedAt = clock.now();
+    const stateBefore = entry.states.get(endpoint.id) ?? healthyState;
+    const state = afterAttempt(stateBefore, verdict, answer, recordedAt, random());
+    // Noted at once: what is sent until the record is written goes by it already.
+    if (state !== stateBefore) entry.states.set(endpoint.id, state);
+    this.#probing.delete(endpoint.id);
+    const settled = settleAttempt(delivery, verdict, rules, recordedAt, random());
     const attempt: Attempt = {
       id: newId("atmpt", startedAt),
       messageId: message.id,
       endpointId: endpoint.id,
-      applicationId: application.id,
+      applicationId: message.applicationId,
       url: "reason" in request ? endpoint.url : request.url,
       succeeded: verdict.kind === "succeeded",
-      responseStatusCode: statusOf(sent.answer),
+      responseStatusCode: answer.kind === "response" ? answer.status : 0,
       response: sent.body,
       durationMs: sent.durationMs,
       trigger: delivery.trigger,
       startedAt,
     };
-    await this.#untilDone(() =>
-      this.#store.write(async (tx) => {
-        await tx.attempts.insert([attempt]);
-        await tx.deliveries.settle([settled]);
-        if (verdict.kind === "disable") await disable(tx, endpoint, startedAt);
-      }),
-    );
+    const outcome: Outcome = {
+      attempt,
+      delivery: settled,
+      node: delivery.leasedBy ?? 0,
+      now: recordedAt,
+      endpointState: state === stateBefore ? null : state,
+    };
+    const isDisabled =
+      verdict.kind === "disable" ||
+      (verdict.kind !== "succeeded" && isFailingTooLong(state, recordedAt, this.#options.disableAfterMs));
+    const isRecorded = await this.#untilDone(() => this.#record(target, message, outcome, isDisabled));
+    if (!isRecorded) return;
+    this.#afterRecord(target, settled, attempt);
+    if (state.openUntil === stateBefore.openUntil) return;
+    if (state.openUntil !== null) await this.#drain(endpoint.id);
+    this.#note(endpoint.id, entry.application.id, state.openUntil ?? -Infinity);
+  }
+
+  /** Writes down what came of an attempt, and what follows from it, in one transaction. */
+  async #record(target: Target, message: Message, outcome: Outcome, isDisabled: boolean): Promise<boolean> {
+    const { entry, endpoint } = target;
+    const notice = noticeOf(outcome, target.rules);
+    const isTold =
+      notice !== null && (await this.#options.notices.isWanted(entry.application.organizationId));
+    if (!isDisabled && !isTold) return await this.#store.settle(outcome);
+    return await this.#store.write(async (tx) => {
+      if (!(await tx.deliveries.record(outcome))) return false;
+      const { attempt } = outcome;
+      if (isTold && attempt) {
+        await this.#options.notices.attempt(tx, entry.application, message, endpoint, attempt, notice);
+      }
+      if (isDisabled) await this.#disable(tx, entry.application, endpoint, outcome);
+      return true;
+    });
+  }
+
+  /** Disables the endpoint as it is now, unless it was deleted or disabled meanwhile. */
+  async #disable(
+    tx: Tx,
+    application: Application,
+    endpoint: Endpoint,
+    { now, endpointState }: Outcome,
+  ): Promise<void> {
+    const current = await tx.endpoints.find(application.id, endpoint.id);
+    if (!current || current.disabled) return;
+    const disabled = { ...current, disabled: true, updatedAt: this.#options.now() };
+    await tx.endpoints.update(disabled);
+    // Enabled again, it starts afresh.
+    await tx.endpointStates.save(endpoint.id, healthyState);
+    const failingSince = endpointState?.failingSince ?? now;
+    await this.#options.notices.endpointChanged(tx, application, disabled, "disabled", {
+      trigger: "automatic",
+      failingSince,
+    });
+  }
+
+  #afterRecord({ dialect, endpoint }: Target, settled: Delivery, attempt: Attempt): void {
+    if (settled.state !== "pending") this.#pending--;
     const outcome =
       settled.state === "succeeded" ? "succeeded" : settled.state === "pending" ? "retried" : "failed";
-    this.#metrics.attempted(dialect.name, outcome, sent.durationMs);
-    if (outcome !== "succeeded") {
-      const { messageId, endpointId, responseStatusCode } = attempt;
-      logger.debug({ messageId, endpointId, responseStatusCode, outcome }, "an attempt did not succeed");
-    }
-    if (settled.nextAttemptAt !== null) this.#wake(settled.nextAttemptAt);
+    this.#metrics.attempted(dialect.name, outcome, attempt.durationMs);
+    if (outcome === "succeeded") return;
+    const { messageId, responseStatusCode } = attempt;
+    this.#options.logger.debug(
+      { messageId, endpointId: endpoint.id, responseStatusCode, outcome },
+      "an attempt did not succeed",
+    );
+  }
+
+  /** A disabled endpoint's delivery ends as failed; one that keeps an order waits until the endpoint is enabled. */
+  async #endDisabled(delivery: Delivery): Promise<void> {
+    const ended = delivery.place === null ? settleDisabled(delivery) : { ...delivery, leasedBy: null };
+    const node = delivery.leasedBy ?? 0;
+    const isRecorded = await this.#untilDone(() =>
+      this.#store.settle({
+        attempt: null,
+        delivery: ended,
+        node,
+        now: this.#options.clock.now(),
+        endpointState: null,
+      }),
+    );
+    if (isRecorded && ended.state !== "pending") this.#pending--;
+  }
+
+  /** The breaker has opened: what waits in memory waits in the store from now on. */
+  async #drain(endpointId: string): Promise<void> {
+    await this.#untilDone(() => this.#giveBack(this.#lanes.drain(endpointId)));
+  }
+
+  async #giveBack(items: readonly Held[]): Promise<void> {
+    if (items.length === 0) return;
+    const now = this.#options.clock.now();
+    await Promise.all(
+      items.map(({ delivery }) =>
+        this.#store.settle({
+          attempt: null,
+          delivery: { ...delivery, leasedBy: null },
+          node: delivery.leasedBy ?? 0,
+          now,
+          endpointState: null,
+        }),
+      ),
+    );
+  }
+
+  #rulesOf(application: Application, endpoint: Endpoint, dialect: Dialect): EffectiveRules {
+    const known = this.#rules.get(endpoint);
+    if (known?.application === application) return known.rules;
+    const rules = effectiveRules(endpoint, application, dialect);
+    this.#rules.set(endpoint, { application, rules });
+    return rules;
+  }
+
+  #note(endpointId: string, applicationId: string, at: number): void {
+    this.#agenda.note(endpointId, applicationId, at);
+    this.#wake(at);
   }
 
   /** Looks for due deliveries at the given time, or sooner if that was asked for before. */
@@ -334,57 +547,141 @@ export class Dispatcher implements Publisher {
     this.#wakeAt = at;
     if (this.#claiming) return;
     clearTimeout(this.#timer);
-    const earliest = this.#claimedAt + claimIntervalMs;
-    const sleepMs = Math.max(at, earliest) - this.#options.now();
+    const now = this.#options.clock.now();
+    const sleepMs = Math.max(at, this.#claimedAt + claimIntervalMs) - now;
     this.#timer = setTimeout(
       () => {
         this.#claiming = this.#claim().finally(() => {
           this.#claiming = null;
-          const next = this.#wakeAt;
           this.#wakeAt = Infinity;
-          this.#wake(next);
+          this.#wake(this.#agenda.nextAt);
         });
       },
       Math.min(Math.max(sleepMs, 0), maxSleepMs),
     );
   }
 
-  /** Takes what is due into the lanes, and leaves in `#wakeAt` when to look again. */
+  /** Takes what is due into the lanes, an endpoint after the other. */
   async #claim(): Promise<void> {
-    const now = this.#options.now();
-    this.#wakeAt = now + maxSleepMs;
+    const { clock, membership, logger } = this.#options;
+    const now = clock.now();
     this.#claimedAt = now;
+    const appointments = this.#agenda.take(now, claimedEndpoints);
+    const { number } = membership;
+    if (!membership.holds(number)) {
+      for (const { endpointId, applicationId } of appointments) {
+        this.#agenda.note(endpointId, applicationId, now + maxSleepMs);
+      }
+      return;
+    }
     try {
-      const limit = this.#lanes.claimable;
-      const busyEndpointIds = this.#lanes.takeBusy();
-      const claimed = await this.#store.write((tx) =>
-        tx.deliveries.claim({ now, leasedUntil: now + leaseMs, limit, busyEndpointIds }),
-      );
-      for (const due of claimed) this.#take(due);
-      const next =
-        claimed.length === limit
-          ? now
-          : await this.#store.read((tx) => tx.deliveries.nextDueAt({ busyEndpointIds }));
-      this.#wakeAt = Math.min(this.#wakeAt, next ?? Infinity);
+      const targets = new Map<string, Target>();
+      const claims: EndpointClaim[] = [];
+      let total = 0;
+      for (const { endpointId, applicationId } of appointments) {
+        const target = await this.#targetOf(applicationId, endpointId);
+        if (target === undefined) continue;
+        const room = total < claimedOfAll ? await this.#roomFor(target, now) : 0;
+        if (total >= claimedOfAll) this.#agenda.note(endpointId, applicationId, now);
+        if (room === 0) continue;
+        const limit = Math.min(room, claimedOfOne);
+        total += limit;
+        targets.set(endpointId, target);
+        claims.push({ endpointId, limit });
+      }
+      if (claims.length === 0) return;
+      const { due, nextDueAt } = await this.#store.claim(claims, number, now);
+      for (const { delivery, message } of due) {
+        const target = targets.get(delivery.endpointId);
+        if (!target) continue;
+        const { endpointId, applicationId } = delivery;
+        const bytes = message.payload?.byteLength ?? 0;
+        this.#lanes.force({ delivery, message, endpointId, applicationId, bytes }, target.rules);
+      }
+      for (const [endpointId, at] of nextDueAt) {
+        const applicationId = targets.get(endpointId)?.entry.application.id;
+        if (at !== null && applicationId !== undefined) this.#agenda.note(endpointId, applicationId, at);
+      }
     } catch (error) {
-      this.#options.logger.error({ err: error }, "due deliveries could not be claimed; trying again");
-      this.#wakeAt = Math.min(this.#wakeAt, now + 1_000);
+      logger.error({ err: error }, "due deliveries could not be claimed; trying again");
+      for (const { endpointId, applicationId } of appointments) {
+        this.#agenda.note(endpointId, applicationId, now + maxSleepMs);
+      }
     }
   }
 
-  #take({ delivery, message }: DueDelivery): void {
-    const key = keyOf(delivery);
-    if (this.#held.has(key)) {
-      this.#claimedAgain.add(key);
-      return;
+  /** How many deliveries of an endpoint may be claimed now; when none, it is on the agenda for when that changes. */
+  async #roomFor({ entry, endpoint, rules }: Target, now: number): Promise<number> {
+    // Enabled again, it is reconsidered.
+    if (endpoint.disabled && rules.order !== "none") return 0;
+    const { application } = entry;
+    const state = entry.states.get(endpoint.id) ?? healthyState;
+    const phase = endpoint.disabled ? "closed" : phaseOf(state, now);
+    if (phase === "closed") {
+      return this.#lanes.roomFor({ endpointId: endpoint.id, applicationId: application.id }, rules);
     }
-    this.#held.add(key);
-    this.#lanes.force({
-      delivery,
-      message,
-      endpointId: delivery.endpointId,
-      bytes: message.payload.byteLength,
-    });
+    const { openUntil } = state;
+    if (openUntil === null) return 0;
+    if (phase === "open") {
+      this.#agenda.note(endpoint.id, application.id, openUntil);
+      return 0;
+    }
+    // A probe: should the node die with it, the next one is due after the time that it may take.
+    const nextOpenUntil = now + rules.timeoutMs + openMsOf(state.openings);
+    this.#agenda.note(endpoint.id, application.id, nextOpenUntil);
+    if (this.#probing.has(endpoint.id)) return 0;
+    const isTaken = await this.#store.write((tx) =>
+      tx.endpointStates.takeProbe(endpoint.id, openUntil, nextOpenUntil),
+    );
+    if (!isTaken) return 0;
+    this.#probing.add(endpoint.id);
+    return 1;
+  }
+
+  async #targetOf(applicationId: string, endpointId: string): Promise<Target | undefined> {
+    const entry = await this.#options.directory.find(applicationId);
+    const endpoint = entry?.endpoints.get(endpointId);
+    if (!entry || !endpoint) return undefined;
+    const dialect = this.#options.dialectOf(entry.application);
+    return { entry, endpoint, dialect, rules: this.#rulesOf(entry.application, endpoint, dialect) };
+  }
+
+  /** Puts endpoints of applications that have changed on the agenda that may have something waiting now. */
+  async #reconsider(applicationIds: readonly string[]): Promise<void> {
+    try {
+      for (const applicationId of applicationIds) {
+        const entry = await this.#options.directory.find(applicationId);
+        for (const endpoint of entry?.endpoints.values() ?? []) {
+          const { order } = endpoint.policy;
+          const mayWait = (order ?? entry?.application.policy.order ?? "none") !== "none";
+          if (mayWait && !endpoint.disabled) this.#note(endpoint.id, applicationId, -Infinity);
+        }
+      }
+    } catch (error) {
+      this.#options.logger.error({ err: error }, "changed endpoints could not be looked at");
+    }
+  }
+
+  /** Finds what is new in the store, and counts from time to time what this node has counted along. */
+  async #look(): Promise<void> {
+    const now = this.#options.clock.now();
+    if (this.#options.isShared || this.#countedAt === -Infinity) await this.discover();
+    if (now - this.#countedAt < countIntervalMs) return;
+    this.#countedAt = now;
+    this.#pending = await this.#store.read((tx) => tx.deliveries.countPending());
+  }
+
+  #scheduleLook(): void {
+    if (this.#isStopping) return;
+    this.#lookTimer = setTimeout(() => {
+      this.#looking = this.#look()
+        .catch((error: unknown) => {
+          this.#options.logger.error({ err: error }, "the store could not be looked through; trying again");
+        })
+        .finally(() => {
+          this.#scheduleLook();
+        });
+    }, lookIntervalMs);
   }
 
   /** Does something with the database, again and again while that cannot be used; gives up when the service stops. */
@@ -403,7 +700,7 @@ export class Dispatcher implements Publisher {
   }
 
   async #entryOf(applicationId: string): Promise<Entry> {
-    const entry = await this.#directory.find(applicationId);
+    const entry = await this.#options.directory.find(applicationId);
     if (!entry) throw new ServiceError("not_found", `There is no application "${applicationId}"`);
     return entry;
   }
@@ -413,6 +710,16 @@ export class Dispatcher implements Publisher {
     throw new ServiceError("unavailable", "The service is stopping: try again in a moment", {
       retryAfterSeconds: 1,
     });
+  }
+
+  #refuseWhenFull(): void {
+    const { maxBacklog } = this.#options;
+    if (maxBacklog === null || this.#pending < maxBacklog) return;
+    throw new ServiceError(
+      "too_many_requests",
+      `${this.#pending} deliveries wait to be sent, and the service takes no more than ${maxBacklog}: try again later`,
+      { retryAfterSeconds: 10 },
+    );
   }
 }
 
@@ -448,65 +755,65 @@ function toMessage(application: Application, event: NewEvent, now: number): Mess
     eventId: event.eventId ?? null,
     channels: event.channels ?? null,
     tags: event.tags ?? [],
+    orderingKey: event.orderingKey ?? null,
     payload: event.payload,
+    payloadExpiresAt: event.payloadExpiresAt ?? null,
     createdAt: now,
   };
+}
+
+function isSameEvent(known: Message, event: NewEvent): boolean {
+  return (
+    known.payload !== null &&
+    Buffer.from(known.payload).equals(event.payload) &&
+    known.eventType === event.eventType &&
+    known.orderingKey === (event.orderingKey ?? null) &&
+    JSON.stringify([known.channels, known.tags]) ===
+      JSON.stringify([event.channels ?? null, event.tags ?? []])
+  );
 }
 
 /** A delivery that is due at once. */
 function newDelivery(
   message: Message,
   endpoint: Endpoint,
-  now: number,
-  leasedUntil: number | null,
-): Delivery {
+  dueAt: number,
+  leasedBy: number | null,
+): Omit<Delivery, "place"> {
   return {
     messageId: message.id,
     endpointId: endpoint.id,
     applicationId: message.applicationId,
     state: "pending",
     attempts: 0,
-    nextAttemptAt: now,
-    leasedUntil,
+    nextAttemptAt: dueAt,
+    leasedBy,
     trigger: "scheduled",
   };
 }
 
-function publishError(error: unknown, application: Application, event: NewEvent): unknown {
-  // Other rules are those of what was written alongside.
-  if (error instanceof ConflictError && error.rule.startsWith("messages.")) {
-    return new ServiceError("conflict", `There is a message with the event id "${event.eventId ?? ""}"`, {
-      cause: error,
-    });
-  }
-  if (error instanceof MissingError) {
-    return new ServiceError("not_found", `There is no application "${application.id}"`, { cause: error });
-  }
-  return error;
-}
-
-/** The request, or why the endpoint's settings give none. */
+/** The request, or why there is none. */
 function encode(
-  dialect: Dialect,
-  input: Parameters<Dialect["encode"]>[0],
+  { entry: { application }, endpoint, dialect }: Target,
+  message: Message,
+  { attempts }: Delivery,
+  now: number,
 ): OutgoingRequest | { readonly reason: string } {
+  if (!isFull(message)) return { reason: "not sent: the payload has been expunged" };
   try {
-    return dialect.encode(input);
+    return dialect.encode({ application, endpoint, message, attempt: attempts, now });
   } catch (error) {
     return { reason: `not sent: ${error instanceof Error ? error.message : String(error)}` };
   }
 }
 
-function statusOf(answer: Answer): number {
-  return answer.kind === "response" ? answer.status : 0;
-}
-
-/** Disables the endpoint as it is now, unless it was deleted meanwhile. */
-async function disable(tx: Tx, { applicationId, id }: Endpoint, now: number): Promise<void> {
-  const current = await tx.endpoints.find(applicationId, id);
-  if (current) await tx.endpoints.update({ ...current, disabled: true, updatedAt: now });
-}
-
-function keyOf({ messageId, endpointId }: Delivery): string {
-  return `${messageId} ${endpointId}`;
+/** What the endpoint's owner is told of an attempt; null for nothing. */
+function noticeOf({ delivery, attempt }: Outcome, rules: EffectiveRules): AttemptNotice | null {
+  if (attempt === null) return null;
+  if (attempt.succeeded) return delivery.attempts > failingAttempt ? "recovered" : null;
+  const isLast = delivery.state === "failed" || delivery.nextAttemptAt === null;
+  if (isLast) return "exhausted";
+  return delivery.attempts === failingAttempt && rules.retryDelaysMs.length >= failingAttempt
+    ? "failing"
+    : null;
 }

@@ -1,6 +1,6 @@
 import { derivedUuid } from "../../core/derived-uuid.ts";
 import type { Dialect } from "../../core/dialect.ts";
-import type { Message } from "../../core/message.ts";
+import type { FullMessage } from "../../core/message.ts";
 import { unknownName } from "../../core/nearest.ts";
 import { payloadProblems } from "../../core/payload.ts";
 import { listensTo } from "../../core/selection.ts";
@@ -41,7 +41,7 @@ export function createCaseyDialect(credentials: CaseyCredentials, options: Deliv
 }
 
 /** The envelope around the payload's bytes, which stay as they were published. */
-function toEnvelope(message: Message, organizationId: string): Uint8Array {
+function toEnvelope(message: FullMessage, organizationId: string): Uint8Array {
   const head = JSON.stringify({
     event_type: message.eventType,
     event_id: message.eventId ?? message.id,

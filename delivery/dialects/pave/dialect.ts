@@ -1,7 +1,7 @@
 import { equalInConstantTime } from "../../core/constant-time.ts";
 import type { Dialect } from "../../core/dialect.ts";
 import type { Endpoint } from "../../core/endpoint.ts";
-import type { Message } from "../../core/message.ts";
+import type { FullMessage } from "../../core/message.ts";
 import { unknownName } from "../../core/nearest.ts";
 import { isJsonObject, parsePayload, payloadProblems, type JsonObject } from "../../core/payload.ts";
 import { listensTo } from "../../core/selection.ts";
@@ -89,7 +89,7 @@ function toQuery(attributes: JsonObject): URLSearchParams {
 }
 
 /** The event's JSON text, untouched but for the attributes added at its end. */
-function withAdditions(message: Message, additions: JsonObject): Uint8Array {
+function withAdditions(message: FullMessage, additions: JsonObject): Uint8Array {
   if (Object.keys(additions).length === 0) return message.payload;
   const own = parsePayload(message.payload);
   const missing = Object.fromEntries(Object.entries(additions).filter(([name]) => !Object.hasOwn(own, name)));

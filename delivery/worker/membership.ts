@@ -1,0 +1,101 @@
+import type { Logger } from "../log.ts";
+import type { Store } from "../store/store.ts";
+import type { ScheduleClock } from "./schedule-clock.ts";
+
+/** How long a node counts as alive after its last sign of life: then others take over what it held. */
+export const nodeLeaseMs = 5_000;
+/** How often it gives one. */
+const beatMs = 1_000;
+/** The node stops acting this much before its time is over, for what is under way and for clocks that differ in pace. */
+const marginMs = 1_000;
+
+/** This process among those that deliver from one database. */
+export interface Membership {
+  /** The number that deliveries are taken under. */
+  readonly number: number;
+  /** Whether the process may act on what was taken under that number. */
+  holds(number: number): boolean;
+  /** Ends it: what the node still holds is given back. */
+  close(): Promise<void>;
+}
+
+export interface MembershipOptions {
+  readonly store: Store;
+  readonly clock: ScheduleClock;
+  readonly logger: Logger;
+  /** Deliveries of a node that is gone were given back. */
+  readonly onBuried: () => void;
+  /** Milliseconds since any moment; it goes on while the process is paused. */
+  readonly monotonic?: () => number;
+}
+
+/** The membership of a node whose death its successor knows for sure, as with a data folder that only one can hold. */
+export async function joinAlone(store: Store): Promise<Membership> {
+  const number = await store.write(async (tx) => {
+    await tx.nodes.bury(Number.MAX_SAFE_INTEGER);
+    // Nobody else looks whether its time is over.
+    return await tx.nodes.join(0);
+  });
+  return {
+    number,
+    holds: (asked) => asked === number,
+    close: () => store.write((tx) => tx.nodes.leave(number)),
+  };
+}
+
+/**
+ * Joins the nodes that share a database. A node that gives no sign of life for five seconds is buried by the others, and
+ * what it held is theirs. Should it only have been paused, it finds its time over before it sends or records anything,
+ * and joins anew under another number.
+ */
+export async function joinOthers(options: MembershipOptions): Promise<Membership> {
+  const { store, clock, logger, onBuried, monotonic = () => performance.now() } = options;
+  let number = 0;
+  let validUntil = -Infinity;
+  let isClosed = false;
+  let timer: NodeJS.Timeout | undefined;
+  let beating: Promise<void> = Promise.resolve();
+
+  async function beat(): Promise<void> {
+    const startedAt = monotonic();
+    const now = await store.now();
+    clock.setOffset(now - Date.now());
+    const isAlive = number !== 0 && (await store.write((tx) => tx.nodes.beat(number, now + nodeLeaseMs)));
+    if (!isAlive) {
+      if (number !== 0) logger.warn({ node: number }, "this node was taken for dead: it joins anew");
+      number = await store.write((tx) => tx.nodes.join(now + nodeLeaseMs));
+    }
+    validUntil = startedAt + nodeLeaseMs - marginMs;
+    const buried = await store.write((tx) => tx.nodes.bury(now));
+    if (buried.length > 0) {
+      logger.warn({ nodes: buried }, "took over what nodes left that give no sign of life");
+      onBuried();
+    }
+  }
+
+  function schedule(): void {
+    if (isClosed) return;
+    timer = setTimeout(() => {
+      beating = beat()
+        .catch((error: unknown) => {
+          logger.error({ err: error }, "the database cannot be told that this node is alive; trying again");
+        })
+        .finally(schedule);
+    }, beatMs);
+  }
+
+  await beat();
+  schedule();
+  return {
+    get number() {
+      return number;
+    },
+    holds: (asked) => asked === number && monotonic() < validUntil,
+    async close() {
+      isClosed = true;
+      clearTimeout(timer);
+      await beating;
+      await store.write((tx) => tx.nodes.leave(number));
+    },
+  };
+}
