@@ -67,6 +67,7 @@ export const exitCodeOf = {
   address_unusable: 3,
   data_folder_in_use: 4,
   data_folder_unusable: 4,
+  disk_unusable: 4,
   database_unusable: 4,
   master_key_unusable: 4,
   credentials_unusable: 5,
