@@ -1,4 +1,4 @@
-import type { DeliveryPolicy } from "./policy.ts";
+import type { ApplicationPolicy } from "./policy.ts";
 
 /**
  * An application: whose events are delivered. Each vendor account is one (its `uid` is the API's name, such as
@@ -16,7 +16,7 @@ export interface Application {
   /** Messages per second to each of its endpoints; null for no limit. */
   readonly throttleRate: number | null;
   /** For those of its endpoints that do not say otherwise. */
-  readonly policy: DeliveryPolicy;
+  readonly policy: ApplicationPolicy;
   readonly metadata: Readonly<Record<string, string>>;
   /** Milliseconds since the epoch, as every time in `core/`. */
   readonly createdAt: number;

@@ -22,6 +22,12 @@ export interface DeliveryPolicy {
 
 export type DeliveryOrder = "none" | "endpoint" | "key";
 
+/** What an application asks for: the defaults of its endpoints, and what its events must be like. */
+export interface ApplicationPolicy extends DeliveryPolicy {
+  /** Whether a payload that does not match the JSON Schema of its event type is refused; left out for no. */
+  readonly validatePayloads?: boolean;
+}
+
 /** Nothing asked for. */
 export const emptyPolicy: DeliveryPolicy = {
   retryDelaysMs: null,

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Endpoint } from "../core/endpoint.ts";
-import { emptyPolicy, type DeliveryPolicy } from "../core/policy.ts";
+import { emptyPolicy, type ApplicationPolicy } from "../core/policy.ts";
 import { toTarget } from "../core/target.ts";
 import type { Seal } from "./seal.ts";
 import {
@@ -141,8 +141,8 @@ function toEndpoint(row: Row, seal: Seal): Endpoint {
 }
 
 /** From a column that holds what of a policy is asked for. */
-export function toPolicy(value: unknown): DeliveryPolicy {
-  return { ...emptyPolicy, ...(fromJson(value) as Partial<DeliveryPolicy>) };
+export function toPolicy(value: unknown): ApplicationPolicy {
+  return { ...emptyPolicy, ...(fromJson(value) as Partial<ApplicationPolicy>) };
 }
 
 /** What tells where requests for a URL go, and nothing else of it; null where there is none. */
