@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createIds, newId } from "./ids.ts";
+import { createIds, firstIdAt, newId } from "./ids.ts";
 
 describe("newId()", () => {
   test("ids sort by the time they were made at", () => {
@@ -26,5 +26,14 @@ describe("newId()", () => {
 
   test("an id is its prefix and 26 characters that every API takes in a path", () => {
     expect(newId("atmpt", 1_900_000_000_005)).toMatch(/^atmpt_[0-9a-z]{26}$/);
+  });
+});
+
+describe("firstIdAt()", () => {
+  test("parts the ids of a time from those before it", () => {
+    const time = 1_900_000_001_000;
+    const before = newId("msg", time - 1);
+    expect(before < firstIdAt("msg", time)).toBe(true);
+    expect(firstIdAt("msg", time) < newId("msg", time)).toBe(true);
   });
 });

@@ -32,6 +32,11 @@ export function createIds(fillRandom: (bytes: Uint8Array) => void): (prefix: str
   };
 }
 
+/** Sorts before every id of this kind that was made at the time or later, and behind those made before it. */
+export function firstIdAt(prefix: string, time: number): string {
+  return `${prefix}_${encode(Math.max(0, Math.floor(time)), 10)}`;
+}
+
 /** A new id of this process: `newId("msg", now)`. See `createIds`. */
 export const newId = createIds((bytes) => randomFillSync(bytes));
 

@@ -5,6 +5,8 @@ import type { Endpoint } from "../core/endpoint.ts";
 import type { EndpointState } from "../core/endpoint-state.ts";
 import type { Message } from "../core/message.ts";
 import type { Organization } from "../core/organization.ts";
+import type { Replays } from "./replays.ts";
+import type { Retention } from "./retention.ts";
 
 /** An insert or update broke a uniqueness rule, such as a `uid` or an `eventId` that is taken. */
 export class ConflictError extends Error {
@@ -153,6 +155,12 @@ export interface Task {
   readonly leasedBy: number | null;
   readonly createdAt: number;
   readonly updatedAt: number;
+}
+
+export interface TaskFilter {
+  readonly applicationId?: string | undefined;
+  readonly kind?: string | undefined;
+  readonly status?: Task["status"] | undefined;
 }
 
 /** A token for the API; the token itself is kept nowhere. */
@@ -311,16 +319,16 @@ export interface Tx {
   readonly tasks: {
     insert(task: Task): Promise<void>;
     find(organizationId: string, id: string): Promise<Task | undefined>;
-    list(
-      organizationId: string,
-      filter: { readonly applicationId?: string; readonly status?: Task["status"] },
-      page: Page,
-    ): Promise<Task[]>;
+    list(organizationId: string, filter: TaskFilter, page: Page): Promise<Task[]>;
     /** Takes a running task that no node works on. */
     claim(node: number): Promise<Task | undefined>;
     /** Answers whether the node still holds it; otherwise nothing is written. */
     update(task: Task, node: number): Promise<boolean>;
+    /** Ends a running task, whoever works on it; answers whether there was one. */
+    cancel(id: string, error: string, now: number): Promise<boolean>;
   };
+  readonly replays: Replays;
+  readonly retention: Retention;
   readonly nodes: {
     /** Adds a node that is alive until `expiresAt`, and answers its number, which is never given again. */
     join(expiresAt: number): Promise<number>;

@@ -8,7 +8,9 @@ import { createIdempotency } from "./idempotency.ts";
 import { createMessages } from "./messages.ts";
 import { createNodes } from "./nodes.ts";
 import { createOrganizations } from "./organizations.ts";
+import { createReplays } from "./replays.ts";
 import { createResealing } from "./resealing.ts";
+import { createRetention } from "./retention.ts";
 import type { Seal } from "./seal.ts";
 import type { Changes, Sql } from "./sql.ts";
 import type { Tx } from "./store.ts";
@@ -33,6 +35,8 @@ export function createTx(sql: Sql, changes: Changes, seal: Seal): Tx {
     idempotency: createIdempotency(sql),
     tokens,
     tasks: createTasks(sql),
+    replays: createReplays(sql, changes),
+    retention: createRetention(sql),
     nodes: createNodes(sql, deliveries),
     resealing: createResealing(sql, seal),
   };

@@ -41,6 +41,7 @@ export function createTasks(sql: Sql): Tx["tasks"] {
         [
           ["organization_id = ?", organizationId],
           ["application_id = ?", filter.applicationId],
+          ["kind = ?", filter.kind],
           ["status = ?", filter.status],
         ],
         "id",
@@ -73,6 +74,17 @@ export function createTasks(sql: Sql): Tx["tasks"] {
         task.updatedAt,
         task.id,
         node,
+      );
+      return changed > 0;
+    },
+
+    async cancel(id, error, now) {
+      const changed = await sql.run(
+        `update tasks set status = 'failed', error = ?, leased_by = 0, updated_at = ?
+         where id = ? and status = 'running'`,
+        error,
+        now,
+        id,
       );
       return changed > 0;
     },

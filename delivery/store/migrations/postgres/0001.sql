@@ -185,5 +185,7 @@ create table tasks (
   updated_at bigint not null
 );
 
+create index tasks_by_organization on tasks (organization_id, id);
 create index tasks_by_application on tasks (application_id, id);
+create index tasks_by_end on tasks (updated_at) where status <> 'running';
 create index tasks_open on tasks (leased_by, id) where status = 'running';
