@@ -48,7 +48,7 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
   opened.defer(() => {
     folder.close();
   });
-  const store = await openSqliteStore(config.dataDir);
+  const store = await openSqliteStore(config.dataDir, { masterKeyFile: config.masterKeyFile });
   opened.defer(() => store.close());
   const credentials = loadCredentials(config, accounts);
 
@@ -118,6 +118,7 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
     accounts: served,
     dialectOf,
     adminToken: credentials.admin.token,
+    jwtSecret: config.jwtSecret,
     inbox: config.inbox,
     defaultSignatureType: config.defaultSignatureType,
     limits: { maxBodyBytes: config.maxBodyBytes },

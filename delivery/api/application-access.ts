@@ -1,5 +1,5 @@
 import type { Application } from "../core/application.ts";
-import { defaultOrganizationId } from "../core/organization.ts";
+import type { Caller } from "../core/caller.ts";
 import { ServiceError } from "../errors.ts";
 import type { Store, Tx } from "../store/store.ts";
 import type { ServerContext } from "./server.ts";
@@ -10,14 +10,22 @@ export interface ApplicationParams {
 }
 
 /**
- * The application with this id or uid.
+ * The application with this id or uid, of the caller's organization.
  *
- * @throws ServiceError `not_found`
+ * @throws ServiceError `not_found`; `forbidden` for a caller that is limited to another application, whether there is one
+ * of this name or not
  */
-export async function requireApplication(from: Store | Tx, idOrUid: string): Promise<Application> {
+export async function requireApplication(
+  from: Store | Tx,
+  { organizationId, limits }: Caller,
+  idOrUid: string,
+): Promise<Application> {
   const application = await ("applications" in from
-    ? from.applications.find(defaultOrganizationId, idOrUid)
-    : from.read((tx) => tx.applications.find(defaultOrganizationId, idOrUid)));
+    ? from.applications.find(organizationId, idOrUid)
+    : from.read((tx) => tx.applications.find(organizationId, idOrUid)));
+  if (limits !== null && application?.id !== limits.applicationId) {
+    throw new ServiceError("forbidden", "The token is for another application.");
+  }
   if (application === undefined) throw notFound("application", idOrUid);
   return application;
 }

@@ -2,11 +2,11 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import { newId } from "../core/ids.ts";
-import { defaultOrganizationId } from "../core/organization.ts";
 import { emptyPolicy } from "../core/policy.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
+import { requiring } from "./auth.ts";
 import { isoTime, metadata, queryFlag, refused, textField, throttleRate } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
@@ -48,7 +48,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
   instance.get("/app", async (request) => {
     const { query } = readInput(request, { query: orderedPageQuery });
     const page = await store.read((tx) =>
-      paginate(query, idOf, (range) => tx.applications.list(defaultOrganizationId, range)),
+      paginate(query, idOf, (range) => tx.applications.list(request.caller.organizationId, range)),
     );
     return mapPage(page, toOut);
   });
@@ -58,13 +58,14 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
       body: applicationIn,
       query: z.object({ get_if_exists: queryFlag(false) }),
     });
+    const { organizationId } = request.caller;
     const answer = await answerOnce(context, request, (keep) =>
       store.write(async (tx) => {
         const existing =
           query.get_if_exists && typeof body.uid === "string"
-            ? await tx.applications.find(defaultOrganizationId, body.uid)
+            ? await tx.applications.find(organizationId, body.uid)
             : undefined;
-        const application = existing ?? (await insertApplication(tx, body, context.now()));
+        const application = existing ?? (await insertApplication(tx, organizationId, body, context.now()));
         const created = { status: existing ? 200 : 201, body: JSON.stringify(toOut(application)) };
         await keep.within(tx, created);
         return created;
@@ -73,17 +74,21 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     return sendAnswer(reply, answer);
   });
 
-  instance.get<{ Params: ApplicationParams }>("/app/:app", async (request) =>
-    toOut(await requireApplication(store, request.params.app)),
+  instance.get<{ Params: ApplicationParams }>("/app/:app", requiring("ViewBase"), async (request) =>
+    toOut(await requireApplication(store, request.caller, request.params.app)),
   );
 
   instance.put<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
     const { body } = readInput(request, { body: applicationIn });
+    const { organizationId } = request.caller;
     const { application, created } = await store.write(async (tx) => {
-      const existing = await tx.applications.find(defaultOrganizationId, request.params.app);
+      const existing = await tx.applications.find(organizationId, request.params.app);
       if (existing === undefined) {
         const input = { ...body, uid: uidOfNew(kind, request.params.app, body.uid) };
-        return { application: await insertApplication(tx, input, context.now()), created: true };
+        return {
+          application: await insertApplication(tx, organizationId, input, context.now()),
+          created: true,
+        };
       }
       refuseVendorAccount(context, existing);
       // A uid that is left out stays: it may be how the caller addresses the application.
@@ -96,7 +101,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
   instance.patch<{ Params: ApplicationParams }>("/app/:app", async (request) => {
     const { body } = readInput(request, { body: applicationPatch });
     return store.write(async (tx) => {
-      const existing = await requireApplication(tx, request.params.app);
+      const existing = await requireApplication(tx, request.caller, request.params.app);
       refuseVendorAccount(context, existing);
       const { name, uid, throttleRate, metadata } = body;
       const changes = given({ name, uid, throttleRate, metadata });
@@ -106,7 +111,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
 
   instance.delete<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
     await store.write(async (tx) => {
-      const existing = await requireApplication(tx, request.params.app);
+      const existing = await requireApplication(tx, request.caller, request.params.app);
       refuseVendorAccount(context, existing);
       await tx.applications.delete(existing.id);
     });
@@ -119,10 +124,15 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
  *
  * @throws ServiceError `conflict` when the uid is taken
  */
-export async function insertApplication(tx: Tx, input: ApplicationIn, now: number): Promise<Application> {
+export async function insertApplication(
+  tx: Tx,
+  organizationId: string,
+  input: ApplicationIn,
+  now: number,
+): Promise<Application> {
   const application: Application = {
     id: newId("app", now),
-    organizationId: defaultOrganizationId,
+    organizationId,
     dialect: "svix",
     policy: emptyPolicy,
     ...withDefaults(input),

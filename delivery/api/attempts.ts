@@ -4,6 +4,7 @@ import type { Attempt, Delivery, DeliveryState } from "../core/delivery.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import type { AttemptFilter, DueDelivery, Tx } from "../store/store.ts";
 import { notFound, requireApplication } from "./application-access.ts";
+import { requiring } from "./auth.ts";
 import { requireEndpoint, toEndpointOut, type EndpointOut, type EndpointParams } from "./endpoints.ts";
 import { isoTime } from "./fields.ts";
 import { sendAnswer } from "./idempotency.ts";
@@ -71,87 +72,107 @@ interface MessageEndpointOut extends Omit<EndpointOut, "metadata">, Status {
 export function registerAttempts(instance: FastifyInstance, context: ServerContext): void {
   const { store, publisher } = context;
 
-  instance.get<{ Params: MessageParams }>("/app/:app/attempt/msg/:message", async (request) => {
-    const { query } = readInput(request, { query: attemptListQuery });
-    const page = await store.read(async (tx) => {
-      const application = await requireApplication(tx, request.params.app);
-      const { id: messageId } = await requireMessage(tx, application, request.params.message);
-      const endpointId =
-        query.endpoint_id === undefined
-          ? undefined
-          : (await requireEndpoint(tx, application, query.endpoint_id)).id;
-      return listAttempts(tx, query, { applicationId: application.id, messageId, endpointId });
-    });
-    return mapPage(page, (attempt) => toOut(attempt, query.with_content));
-  });
-
-  instance.get<{ Params: EndpointParams }>("/app/:app/attempt/endpoint/:endpoint", async (request) => {
-    const { query } = readInput(request, { query: attemptListQuery });
-    const page = await store.read(async (tx) => {
-      const application = await requireApplication(tx, request.params.app);
-      const { id: endpointId } = await requireEndpoint(tx, application, request.params.endpoint);
-      return listAttempts(tx, query, { applicationId: application.id, endpointId });
-    });
-    return mapPage(page, (attempt) => toOut(attempt, query.with_content));
-  });
-
-  instance.get<{ Params: AttemptParams }>("/app/:app/msg/:message/attempt/:attempt", async (request) =>
-    store.read(async (tx) => {
-      const application = await requireApplication(tx, request.params.app);
-      const message = await requireMessage(tx, application, request.params.message);
-      const attempt = await tx.attempts.find(message.id, request.params.attempt);
-      if (attempt === undefined) throw notFound("attempt", request.params.attempt);
-      return toOut(attempt, true);
-    }),
+  instance.get<{ Params: MessageParams }>(
+    "/app/:app/attempt/msg/:message",
+    requiring("ViewBase"),
+    async (request) => {
+      const { query } = readInput(request, { query: attemptListQuery });
+      const page = await store.read(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const { id: messageId } = await requireMessage(tx, application, request.params.message);
+        const endpointId =
+          query.endpoint_id === undefined
+            ? undefined
+            : (await requireEndpoint(tx, application, query.endpoint_id)).id;
+        return listAttempts(tx, query, { applicationId: application.id, messageId, endpointId });
+      });
+      return mapPage(page, (attempt) => toOut(attempt, query.with_content));
+    },
   );
 
-  instance.get<{ Params: MessageParams }>("/app/:app/msg/:message/endpoint", async (request) => {
-    const { query } = readInput(request, { query: pageQuery });
-    return store.read(async (tx): Promise<ListPage<MessageEndpointOut>> => {
-      const application = await requireApplication(tx, request.params.app);
-      const message = await requireMessage(tx, application, request.params.message);
-      const deliveries = (await tx.deliveries.listByMessage(message.id)).toSorted((left, right) =>
-        endpointIdOf(left) < endpointIdOf(right) ? -1 : 1,
-      );
-      const page = await paginate(query, endpointIdOf, cutPage(deliveries, endpointIdOf));
-      const destinations: MessageEndpointOut[] = [];
-      for (const delivery of page.data) {
-        const endpoint = await tx.endpoints.find(application.id, delivery.endpointId);
-        // An endpoint that has been deleted since cannot be shown; its attempts still are.
-        if (endpoint !== undefined) destinations.push(toDestination(endpoint, delivery));
-      }
-      return { ...page, data: destinations };
-    });
-  });
+  instance.get<{ Params: EndpointParams }>(
+    "/app/:app/attempt/endpoint/:endpoint",
+    requiring("ViewBase"),
+    async (request) => {
+      const { query } = readInput(request, { query: attemptListQuery });
+      const page = await store.read(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const { id: endpointId } = await requireEndpoint(tx, application, request.params.endpoint);
+        return listAttempts(tx, query, { applicationId: application.id, endpointId });
+      });
+      return mapPage(page, (attempt) => toOut(attempt, query.with_content));
+    },
+  );
 
-  instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/msg", async (request, reply) => {
-    const { query } = readInput(request, { query: statusQuery });
-    const page = await store.read(async (tx): Promise<ListPage<DueDelivery>> => {
-      const application = await requireApplication(tx, request.params.app);
-      const endpoint = await requireEndpoint(tx, application, request.params.endpoint);
-      const state = query.status === undefined ? undefined : stateOf[query.status];
-      if (query.status !== undefined && state === undefined) return emptyPage;
-      const filter = { ...toMessageFilter(query), applicationId: application.id, state };
-      return paginate(
-        { ...query, order: "descending" },
-        ({ message }) => message.id,
-        (range) => tx.deliveries.listByEndpoint(endpoint.id, filter, range),
-      );
-    });
-    const texts = mapPage(page, ({ message, delivery }) =>
-      messageJson(message, query.with_content, {
-        ...toStatus(delivery.state),
-        nextAttempt: nextAttemptOf(delivery),
+  instance.get<{ Params: AttemptParams }>(
+    "/app/:app/msg/:message/attempt/:attempt",
+    requiring("ViewBase"),
+    async (request) =>
+      store.read(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const message = await requireMessage(tx, application, request.params.message);
+        const attempt = await tx.attempts.find(message.id, request.params.attempt);
+        if (attempt === undefined) throw notFound("attempt", request.params.attempt);
+        return toOut(attempt, true);
       }),
-    );
-    return sendAnswer(reply, { status: 200, body: pageJson(texts) });
-  });
+  );
+
+  instance.get<{ Params: MessageParams }>(
+    "/app/:app/msg/:message/endpoint",
+    requiring("ViewBase"),
+    async (request) => {
+      const { query } = readInput(request, { query: pageQuery });
+      return store.read(async (tx): Promise<ListPage<MessageEndpointOut>> => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const message = await requireMessage(tx, application, request.params.message);
+        const deliveries = (await tx.deliveries.listByMessage(message.id)).toSorted((left, right) =>
+          endpointIdOf(left) < endpointIdOf(right) ? -1 : 1,
+        );
+        const page = await paginate(query, endpointIdOf, cutPage(deliveries, endpointIdOf));
+        const destinations: MessageEndpointOut[] = [];
+        for (const delivery of page.data) {
+          const endpoint = await tx.endpoints.find(application.id, delivery.endpointId);
+          // An endpoint that has been deleted since cannot be shown; its attempts still are.
+          if (endpoint !== undefined) destinations.push(toDestination(endpoint, delivery));
+        }
+        return { ...page, data: destinations };
+      });
+    },
+  );
+
+  instance.get<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint/msg",
+    requiring("ViewBase"),
+    async (request, reply) => {
+      const { query } = readInput(request, { query: statusQuery });
+      const page = await store.read(async (tx): Promise<ListPage<DueDelivery>> => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const endpoint = await requireEndpoint(tx, application, request.params.endpoint);
+        const state = query.status === undefined ? undefined : stateOf[query.status];
+        if (query.status !== undefined && state === undefined) return emptyPage;
+        const filter = { ...toMessageFilter(query), applicationId: application.id, state };
+        return paginate(
+          { ...query, order: "descending" },
+          ({ message }) => message.id,
+          (range) => tx.deliveries.listByEndpoint(endpoint.id, filter, range),
+        );
+      });
+      const texts = mapPage(page, ({ message, delivery }) =>
+        messageJson(message, query.with_content, {
+          ...toStatus(delivery.state),
+          nextAttempt: nextAttemptOf(delivery),
+        }),
+      );
+      return sendAnswer(reply, { status: 200, body: pageJson(texts) });
+    },
+  );
 
   instance.post<{ Params: MessageParams & EndpointParams }>(
     "/app/:app/msg/:message/endpoint/:endpoint/resend",
+    requiring("CreateAttempts"),
     async (request, reply) => {
       const { application, message, endpoint } = await store.read(async (tx) => {
-        const application = await requireApplication(tx, request.params.app);
+        const application = await requireApplication(tx, request.caller, request.params.app);
         return {
           application,
           message: await requireMessage(tx, application, request.params.message),

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Endpoint, SigningSecret } from "../core/endpoint.ts";
@@ -19,6 +19,7 @@ import {
   requireApplication,
   type ApplicationParams,
 } from "./application-access.ts";
+import { requiring } from "./auth.ts";
 import { findArchived } from "./event-types.ts";
 import {
   channelName,
@@ -105,6 +106,8 @@ export interface EndpointParams extends ApplicationParams {
   readonly endpoint: string;
 }
 
+type EndpointRequest = FastifyRequest<{ Params: EndpointParams }>;
+
 /** The contract's `EndpointOut`. */
 export interface EndpointOut {
   readonly id: string;
@@ -124,103 +127,134 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
   const { store } = context;
 
   /** Finds an endpoint that this API may change, and stores what it becomes. */
-  async function change(params: EndpointParams, apply: (endpoint: Endpoint) => Endpoint): Promise<Endpoint> {
+  async function change(
+    request: EndpointRequest,
+    apply: (endpoint: Endpoint) => Endpoint,
+  ): Promise<Endpoint> {
+    const { params, caller } = request;
     return store.write(async (tx) => {
-      const application = await requireApplication(tx, params.app);
+      const application = await requireApplication(tx, caller, params.app);
       refuseVendorAccount(context, application);
       const existing = await requireEndpoint(tx, application, params.endpoint);
-      return save(tx, existing, apply(existing), context.now());
+      return save(tx, application, existing, apply(existing), context.now());
     });
   }
 
-  async function find(params: EndpointParams): Promise<Endpoint> {
+  async function find({ params, caller }: EndpointRequest): Promise<Endpoint> {
     return store.read(async (tx) =>
-      requireEndpoint(tx, await requireApplication(tx, params.app), params.endpoint),
+      requireEndpoint(tx, await requireApplication(tx, caller, params.app), params.endpoint),
     );
   }
 
-  instance.get<{ Params: ApplicationParams }>("/app/:app/endpoint", async (request) => {
-    const { query } = readInput(request, { query: orderedPageQuery });
-    const page = await store.read(async (tx) => {
-      const { id } = await requireApplication(tx, request.params.app);
-      return paginate(query, idOf, (range) => tx.endpoints.list(id, range));
-    });
-    return mapPage(page, toEndpointOut);
-  });
-
-  instance.post<{ Params: ApplicationParams }>("/app/:app/endpoint", async (request, reply) => {
-    const { body } = readInput(request, { body: endpointIn });
-    const answer = await answerOnce(context, request, (keep) =>
-      store.write(async (tx) => {
-        const application = await requireApplication(tx, request.params.app);
-        refuseVendorAccount(context, application);
-        const endpoint = await create(context, tx, application, body);
-        const created = { status: 201, body: JSON.stringify(toEndpointOut(endpoint)) };
-        await keep.within(tx, created);
-        return created;
-      }),
-    );
-    return sendAnswer(reply, answer);
-  });
-
-  instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", async (request) =>
-    toEndpointOut(await find(request.params)),
+  instance.get<{ Params: ApplicationParams }>(
+    "/app/:app/endpoint",
+    requiring("ViewBase"),
+    async (request) => {
+      const { query } = readInput(request, { query: orderedPageQuery });
+      const page = await store.read(async (tx) => {
+        const { id } = await requireApplication(tx, request.caller, request.params.app);
+        return paginate(query, idOf, (range) => tx.endpoints.list(id, range));
+      });
+      return mapPage(page, toEndpointOut);
+    },
   );
 
-  instance.put<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", async (request, reply) => {
-    const { body } = readInput(request, { body: endpointUpdate });
-    const { endpoint, created } = await store.write(async (tx) => {
-      const application = await requireApplication(tx, request.params.app);
-      refuseVendorAccount(context, application);
-      const existing = await tx.endpoints.find(application.id, request.params.endpoint);
-      if (existing === undefined) {
-        const input = { ...body, uid: uidOfNew(kind, request.params.endpoint, body.uid) };
-        return { endpoint: await create(context, tx, application, input), created: true };
-      }
-      // A uid that is left out stays: it may be how the caller addresses the endpoint.
-      const replaced = {
-        ...existing,
-        ...withDefaults(body),
-        uid: body.uid === undefined ? existing.uid : body.uid,
-      };
-      return { endpoint: await save(tx, existing, replaced, context.now()), created: false };
-    });
-    return reply.code(created ? 201 : 200).send(toEndpointOut(endpoint));
-  });
+  instance.post<{ Params: ApplicationParams }>(
+    "/app/:app/endpoint",
+    requiring("ManageEndpoint"),
+    async (request, reply) => {
+      const { body } = readInput(request, { body: endpointIn });
+      const answer = await answerOnce(context, request, (keep) =>
+        store.write(async (tx) => {
+          const application = await requireApplication(tx, request.caller, request.params.app);
+          refuseVendorAccount(context, application);
+          const endpoint = await create(context, tx, application, body);
+          const created = { status: 201, body: JSON.stringify(toEndpointOut(endpoint)) };
+          await keep.within(tx, created);
+          return created;
+        }),
+      );
+      return sendAnswer(reply, answer);
+    },
+  );
 
-  instance.patch<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", async (request) => {
-    const { body } = readInput(request, { body: endpointPatch });
-    return toEndpointOut(await change(request.params, (endpoint) => ({ ...endpoint, ...toMembers(body) })));
-  });
+  instance.get<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint",
+    requiring("ViewBase"),
+    async (request) => toEndpointOut(await find(request)),
+  );
 
-  instance.delete<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", async (request, reply) => {
-    await store.write(async (tx) => {
-      const application = await requireApplication(tx, request.params.app);
-      refuseVendorAccount(context, application);
-      await tx.endpoints.delete((await requireEndpoint(tx, application, request.params.endpoint)).id);
-    });
-    return reply.code(204).send();
-  });
+  instance.put<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint",
+    requiring("ManageEndpoint"),
+    async (request, reply) => {
+      const { body } = readInput(request, { body: endpointUpdate });
+      const { endpoint, created } = await store.write(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        refuseVendorAccount(context, application);
+        const existing = await tx.endpoints.find(application.id, request.params.endpoint);
+        if (existing === undefined) {
+          const input = { ...body, uid: uidOfNew(kind, request.params.endpoint, body.uid) };
+          return { endpoint: await create(context, tx, application, input), created: true };
+        }
+        // A uid that is left out stays: it may be how the caller addresses the endpoint.
+        const replaced = {
+          ...existing,
+          ...withDefaults(body),
+          uid: body.uid === undefined ? existing.uid : body.uid,
+        };
+        return { endpoint: await save(tx, application, existing, replaced, context.now()), created: false };
+      });
+      return reply.code(created ? 201 : 200).send(toEndpointOut(endpoint));
+    },
+  );
 
-  instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/secret", async (request) => {
-    const current = (await find(request.params)).secrets[0];
-    if (current === undefined) throw notFound("signing secret of the endpoint", request.params.endpoint);
-    return { key: verificationKeyOf(current.key) };
-  });
+  instance.patch<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint",
+    requiring("ManageEndpoint"),
+    async (request) => {
+      const { body } = readInput(request, { body: endpointPatch });
+      return toEndpointOut(await change(request, (endpoint) => ({ ...endpoint, ...toMembers(body) })));
+    },
+  );
+
+  instance.delete<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint",
+    requiring("ManageEndpoint"),
+    async (request, reply) => {
+      await store.write(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        refuseVendorAccount(context, application);
+        await tx.endpoints.delete((await requireEndpoint(tx, application, request.params.endpoint)).id);
+      });
+      return reply.code(204).send();
+    },
+  );
+
+  instance.get<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint/secret",
+    requiring("ViewEndpointSecret"),
+    async (request) => {
+      const current = (await find(request)).secrets[0];
+      if (current === undefined) throw notFound("signing secret of the endpoint", request.params.endpoint);
+      return { key: verificationKeyOf(current.key) };
+    },
+  );
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/secret/rotate",
+    requiring("ManageEndpointSecret"),
     async (request, reply) => {
       const { body } = readInput(request, { body: rotateIn });
       const overlapMs = (body.gracePeriodSeconds ?? defaultOverlapSeconds) * 1000;
       const key = body.key ?? createSigningSecret(context.defaultSignatureType);
       const answer = await answerOnce(context, request, (keep) =>
         store.write(async (tx) => {
-          const application = await requireApplication(tx, request.params.app);
+          const application = await requireApplication(tx, request.caller, request.params.app);
           refuseVendorAccount(context, application);
           const existing = await requireEndpoint(tx, application, request.params.endpoint);
           const secrets = rotate(existing.secrets, key, context.now(), overlapMs);
-          await save(tx, existing, { ...existing, secrets }, context.now());
+          await save(tx, application, existing, { ...existing, secrets }, context.now());
           const rotated = { status: 204, body: "" };
           await keep.within(tx, rotated);
           return rotated;
@@ -230,25 +264,34 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     },
   );
 
-  instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/headers", async (request) => {
-    const entries = Object.entries((await find(request.params)).headers);
-    return {
-      headers: Object.fromEntries(entries.filter(([name]) => !isSensitiveHeader(name))),
-      sensitive: entries.map(([name]) => name).filter(isSensitiveHeader),
-    };
-  });
+  instance.get<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint/headers",
+    requiring("ViewBase"),
+    async (request) => {
+      const entries = Object.entries((await find(request)).headers);
+      return {
+        headers: Object.fromEntries(entries.filter(([name]) => !isSensitiveHeader(name))),
+        sensitive: entries.map(([name]) => name).filter(isSensitiveHeader),
+      };
+    },
+  );
 
-  instance.put<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint/headers", async (request, reply) => {
-    const { body } = readInput(request, { body: headersIn });
-    await change(request.params, (endpoint) => ({ ...endpoint, headers: body.headers }));
-    return reply.code(204).send();
-  });
+  instance.put<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint/headers",
+    requiring("ManageEndpoint"),
+    async (request, reply) => {
+      const { body } = readInput(request, { body: headersIn });
+      await change(request, (endpoint) => ({ ...endpoint, headers: body.headers }));
+      return reply.code(204).send();
+    },
+  );
 
   instance.patch<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/headers",
+    requiring("ManageEndpoint"),
     async (request, reply) => {
       const { body } = readInput(request, { body: headersPatch });
-      await change(request.params, (endpoint) => ({
+      await change(request, (endpoint) => ({
         ...endpoint,
         headers: patchHeaders(endpoint.headers, body.headers, body.deleteHeaders),
       }));
@@ -328,22 +371,33 @@ async function create(
     createdAt: now,
     updatedAt: now,
   };
-  await refuseArchived(tx, endpoint, []);
+  await refuseArchived(tx, application.organizationId, endpoint, []);
   await uidConflict(endpoint.uid, () => tx.endpoints.insert(endpoint));
   return endpoint;
 }
 
-async function save(tx: Tx, before: Endpoint, after: Endpoint, now: number): Promise<Endpoint> {
+async function save(
+  tx: Tx,
+  { organizationId }: Application,
+  before: Endpoint,
+  after: Endpoint,
+  now: number,
+): Promise<Endpoint> {
   const endpoint = { ...after, updatedAt: now };
-  await refuseArchived(tx, endpoint, before.filterTypes ?? []);
+  await refuseArchived(tx, organizationId, endpoint, before.filterTypes ?? []);
   await uidConflict(endpoint.uid, () => tx.endpoints.update(endpoint));
   return endpoint;
 }
 
 /** An endpoint that asks for an event type already goes on to do so after it is archived. */
-async function refuseArchived(tx: Tx, endpoint: Endpoint, before: readonly string[]): Promise<void> {
+async function refuseArchived(
+  tx: Tx,
+  organizationId: string,
+  endpoint: Endpoint,
+  before: readonly string[],
+): Promise<void> {
   const added = (endpoint.filterTypes ?? []).filter((name) => !before.includes(name));
-  const archived = await findArchived(tx, added);
+  const archived = await findArchived(tx, organizationId, added);
   if (archived === undefined) return;
   throw bodyFault(["eventTypes"], `The event type "${archived}" is archived: create it again to use it.`);
 }

@@ -50,9 +50,10 @@ describe("a store that does not answer", () => {
   test("makes the service not ready, and requests fail without a word on the inside", async () => {
     const broken = (): Promise<never> => Promise.reject(new Error("canary: disk I/O error"));
     const server = createServer({
-      store: { ping: broken, read: broken, write: broken },
+      store: { ping: broken, read: broken, write: broken, onChange: () => undefined },
       accounts: [],
       adminToken: "token",
+      jwtSecret: null,
       inbox: false,
       defaultSignatureType: "hmac256",
       limits: { maxBodyBytes: 1000 },

@@ -1,14 +1,15 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { defaultOrganizationId } from "../core/organization.ts";
+import { seesFlagged, type Caller } from "../core/caller.ts";
 import { ServiceError } from "../errors.ts";
 import type { EventType, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
+import { requiring } from "./auth.ts";
 import { eventTypeName, isoTime, queryFlag, textField } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
-import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import { cutPage, mapPage, orderedPageQuery, paginate } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 const featureFlag = eventTypeName;
@@ -51,15 +52,18 @@ interface EventTypeParams {
 export function registerEventTypes(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
-  instance.get("/event-type", async (request) => {
+  instance.get("/event-type", requiring("ViewBase"), async (request) => {
     const { query } = readInput(request, {
       query: orderedPageQuery.extend({ include_archived: queryFlag(false), with_content: queryFlag(false) }),
     });
-    const page = await store.read((tx) =>
-      paginate(query, nameOf, (range) =>
-        tx.eventTypes.list(defaultOrganizationId, { ...range, includeArchived: query.include_archived }),
-      ),
-    );
+    const { caller } = request;
+    const page = await (caller.limits === null
+      ? store.read((tx) =>
+          paginate(query, nameOf, (range) =>
+            tx.eventTypes.list(caller.organizationId, { ...range, includeArchived: query.include_archived }),
+          ),
+        )
+      : paginate(query, nameOf, cutPage(await listVisible(context, caller, query.include_archived), nameOf)));
     return mapPage(page, (eventType) =>
       query.with_content ? toOut(eventType) : toOut({ ...eventType, schemas: null }),
     );
@@ -69,14 +73,14 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     const { body } = readInput(request, { body: eventTypeIn });
     const answer = await answerOnce(context, request, (keep) =>
       store.write(async (tx) => {
-        const existing = await tx.eventTypes.find(defaultOrganizationId, body.name);
+        const existing = await tx.eventTypes.find(request.caller.organizationId, body.name);
         if (existing?.archived === false) {
           throw new ServiceError(
             "conflict",
             `The event type "${body.name}" is there already: change it with PUT.`,
           );
         }
-        const eventType = await save(tx, existing, body.name, body, context.now());
+        const eventType = await save(tx, request.caller, existing, body.name, body, context.now());
         const created = { status: 201, body: JSON.stringify(toOut(eventType)) };
         await keep.within(tx, created);
         return created;
@@ -85,8 +89,8 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     return sendAnswer(reply, answer);
   });
 
-  instance.get<{ Params: EventTypeParams }>("/event-type/:name", async (request) =>
-    toOut(await store.read((tx) => requireEventType(tx, request.params.name))),
+  instance.get<{ Params: EventTypeParams }>("/event-type/:name", requiring("ViewBase"), async (request) =>
+    toOut(await store.read((tx) => requireEventType(tx, request.caller, request.params.name))),
   );
 
   instance.put<{ Params: EventTypeParams }>("/event-type/:name", async (request, reply) => {
@@ -94,9 +98,9 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     const { name } = request.params;
     if (!eventTypeName.safeParse(name).success) throw notFound("event type", name);
     const { eventType, created } = await store.write(async (tx) => {
-      const existing = await tx.eventTypes.find(defaultOrganizationId, name);
+      const existing = await tx.eventTypes.find(request.caller.organizationId, name);
       return {
-        eventType: await save(tx, existing, name, body, context.now()),
+        eventType: await save(tx, request.caller, existing, name, body, context.now()),
         created: existing === undefined,
       };
     });
@@ -106,7 +110,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
   instance.patch<{ Params: EventTypeParams }>("/event-type/:name", async (request) => {
     const { body } = readInput(request, { body: eventTypePatch });
     return store.write(async (tx) => {
-      const existing = await requireEventType(tx, request.params.name);
+      const existing = await requireEventType(tx, request.caller, request.params.name);
       const eventType: EventType = { ...existing, ...toMembers(body), updatedAt: context.now() };
       await tx.eventTypes.update(eventType);
       return toOut(eventType);
@@ -116,38 +120,58 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
   instance.delete<{ Params: EventTypeParams }>("/event-type/:name", async (request, reply) => {
     const { query } = readInput(request, { query: z.object({ expunge: queryFlag(false) }) });
     await store.write(async (tx) => {
-      const existing = await requireEventType(tx, request.params.name);
-      if (query.expunge) await tx.eventTypes.delete(defaultOrganizationId, existing.name);
+      const existing = await requireEventType(tx, request.caller, request.params.name);
+      if (query.expunge) await tx.eventTypes.delete(existing.organizationId, existing.name);
       else await tx.eventTypes.update({ ...existing, archived: true, updatedAt: context.now() });
     });
     return reply.code(204).send();
   });
 }
 
+/** The event types that the caller sees, by name. */
+async function listVisible(
+  { directory }: ServerContext,
+  caller: Caller,
+  includeArchived: boolean,
+): Promise<EventType[]> {
+  const eventTypes = await directory.eventTypesOf(caller.organizationId);
+  return [...eventTypes.values()].filter(
+    ({ archived, featureFlags }) => (includeArchived || !archived) && seesFlagged(caller, featureFlags),
+  );
+}
+
 /** The first of the event types that is archived: no new message may be of it, and no endpoint may start to ask for it. */
-export async function findArchived(tx: Tx, names: readonly string[]): Promise<string | undefined> {
+export async function findArchived(
+  tx: Tx,
+  organizationId: string,
+  names: readonly string[],
+): Promise<string | undefined> {
   for (const name of names) {
-    if ((await tx.eventTypes.find(defaultOrganizationId, name))?.archived) return name;
+    if ((await tx.eventTypes.find(organizationId, name))?.archived) return name;
   }
   return undefined;
 }
 
-async function requireEventType(tx: Tx, name: string): Promise<EventType> {
-  const eventType = await tx.eventTypes.find(defaultOrganizationId, name);
-  if (eventType === undefined) throw notFound("event type", name);
+/** A caller that is limited to one application never learns of event types behind flags that it does not have. */
+async function requireEventType(tx: Tx, caller: Caller, name: string): Promise<EventType> {
+  const eventType = await tx.eventTypes.find(caller.organizationId, name);
+  if (eventType === undefined || !seesFlagged(caller, eventType.featureFlags)) {
+    throw notFound("event type", name);
+  }
   return eventType;
 }
 
 /** Makes the event type, or replaces all of it but its name and its time of creation. */
 async function save(
   tx: Tx,
+  { organizationId }: Caller,
   existing: EventType | undefined,
   name: string,
   input: EventTypeUpdate,
   now: number,
 ): Promise<EventType> {
   const eventType: EventType = {
-    organizationId: defaultOrganizationId,
+    organizationId,
     name,
     archived: false,
     deprecated: false,

@@ -25,7 +25,7 @@ interface HookOut {
 /** Asks the receivers of a blocking pre-event; only some vendors have them. */
 export function registerHook(instance: FastifyInstance, context: ServerContext): void {
   instance.post<{ Params: ApplicationParams }>("/app/:app/hook", async (request): Promise<HookOut> => {
-    const application = await requireApplication(context.store, request.params.app);
+    const application = await requireApplication(context.store, request.caller, request.params.app);
     if (!isBlocking(context.dialectOf(application))) {
       throw new ServiceError(
         "not_found",

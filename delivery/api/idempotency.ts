@@ -29,7 +29,7 @@ const retentionMs = 12 * 60 * 60 * 1000;
 
 /**
  * Does the work once for an `Idempotency-Key`: the same request again gets the first one's answer. A key counts for its
- * method and path; the key is optional.
+ * method and path, within the organization or, for a caller that is limited to one, the application; it is optional.
  *
  * @param work hands `keep` its answer in its transaction, so that work and answer are on disk together or not at all
  * @throws ServiceError `conflict` when the key was used for a different request
@@ -42,7 +42,9 @@ export async function answerOnce(
   const given = request.headers["idempotency-key"];
   if (given === undefined || given.length === 0) return work(keepNothing);
   const path = request.url.split("?", 1)[0];
-  const key = digest(`${request.method} ${path}\n${given.toString()}`);
+  const { organizationId, limits } = request.caller;
+  const scope = `${organizationId} ${limits?.applicationId ?? ""}`;
+  const key = digest(`${scope}\n${request.method} ${path}\n${given.toString()}`);
   const requestHash = digest(`${request.url}\n${bodyText(request)}`);
   const of = (answer: Answer): NewKeptAnswer => ({
     key,

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyRequest, onRequestHookHandler } from "fastify";
 import { z } from "zod";
 import type { ReceivedRequest, Verification } from "../core/dialect.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
 import { headerProblems } from "../core/wire-headers.ts";
-import { requireToken } from "./auth.ts";
+import { requiring } from "./auth.ts";
 import { isoTime } from "./fields.ts";
 import { addJsonParser, readInput } from "./input.ts";
 import { createReceivedRequests } from "./received-requests.ts";
@@ -37,6 +37,12 @@ export interface InboxRequest {
   readonly endpointId: string | null;
   /** Why not, for each endpoint that it could have been for. */
   readonly reasons: readonly string[];
+}
+
+interface RecordedRequest {
+  readonly shown: InboxRequest;
+  /** Whose delivery it is, when verified. */
+  readonly organizationId: string | null;
 }
 
 const answerIn = z.object({
@@ -72,11 +78,16 @@ interface InboxParams {
 
 /**
  * A receiver for trying things out and for proving a deployment: it takes any request, keeps the last ones in memory
- * and says of each whether it verifies as a delivery to one of the service's endpoints.
+ * and says of each whether it verifies as a delivery to one of the service's endpoints. The administrator sees all of
+ * them, another organization those to its own endpoints.
  */
-export function registerInbox(instance: FastifyInstance, context: ServerContext): void {
-  const received = createReceivedRequests<InboxRequest>(
-    (request) => request.body.length + request.url.length,
+export function registerInbox(
+  instance: FastifyInstance,
+  context: ServerContext,
+  authenticated: onRequestHookHandler,
+): void {
+  const received = createReceivedRequests<RecordedRequest>(
+    ({ shown }) => shown.body.length + shown.url.length,
   );
   const answers = new Map<string, InboxAnswer>();
   const closing = new AbortController();
@@ -97,9 +108,9 @@ export function registerInbox(instance: FastifyInstance, context: ServerContext)
       exposeHeadRoute: false,
       handler: async (request, reply) => {
         const { name } = request.params;
-        const examined = await examine(context, request);
+        const { shown, organizationId } = await examine(context, request);
         // The id is given last: whoever asks for what came after an id misses nothing that took longer to examine.
-        received.add(name, { id: newId("req", context.now()), ...examined });
+        received.add(name, { shown: { id: newId("req", context.now()), ...shown }, organizationId });
         const { status, headers, body, delayMs } = answers.get(name) ?? defaultAnswer;
         if (delayMs > 0) await sleep(delayMs, undefined, { signal: closing.signal }).catch(() => undefined);
         return reply
@@ -112,21 +123,31 @@ export function registerInbox(instance: FastifyInstance, context: ServerContext)
 
   void instance.register(async (managing) => {
     addJsonParser(managing);
-    managing.addHook("onRequest", requireToken(context.adminToken));
+    managing.addHook("onRequest", authenticated);
 
     managing.get<{ Params: InboxParams }>("/inbox/:name/requests", async (request) => {
       const { query } = readInput(request, { query: z.object({ after: z.string().optional() }) });
       const { after = "" } = query;
-      return { data: received.of(request.params.name).filter(({ id }) => id > after) };
+      const { isAdmin, organizationId } = request.caller;
+      const data = received
+        .of(request.params.name)
+        .filter((recorded) => isAdmin || recorded.organizationId === organizationId)
+        .map(({ shown }) => shown)
+        .filter(({ id }) => id > after);
+      return { data };
     });
 
-    managing.put<{ Params: InboxParams }>("/inbox/:name/answer", async (request, reply) => {
-      const { body } = readInput(request, { body: answerIn });
-      answers.set(request.params.name, body);
-      return reply.code(204).send();
-    });
+    managing.put<{ Params: InboxParams }>(
+      "/inbox/:name/answer",
+      requiring("admin"),
+      async (request, reply) => {
+        const { body } = readInput(request, { body: answerIn });
+        answers.set(request.params.name, body);
+        return reply.code(204).send();
+      },
+    );
 
-    managing.delete<{ Params: InboxParams }>("/inbox/:name", async (request, reply) => {
+    managing.delete<{ Params: InboxParams }>("/inbox/:name", requiring("admin"), async (request, reply) => {
       received.clear(request.params.name);
       answers.delete(request.params.name);
       return reply.code(204).send();
@@ -134,7 +155,10 @@ export function registerInbox(instance: FastifyInstance, context: ServerContext)
   });
 }
 
-async function examine(context: ServerContext, request: FastifyRequest): Promise<Omit<InboxRequest, "id">> {
+async function examine(
+  context: ServerContext,
+  request: FastifyRequest,
+): Promise<{ shown: Omit<InboxRequest, "id">; organizationId: string | null }> {
   const now = context.now();
   const body = request.body instanceof Uint8Array ? request.body : new Uint8Array();
   const headers = Object.fromEntries(
@@ -147,7 +171,8 @@ async function examine(context: ServerContext, request: FastifyRequest): Promise
     headers,
     body,
   }));
-  return {
+  const { organizationId, ...finding } = await verify(context, requests, now);
+  const shown = {
     receivedAt: isoTime(now),
     method: request.method,
     url: context.publicUrl() + request.url,
@@ -155,8 +180,9 @@ async function examine(context: ServerContext, request: FastifyRequest): Promise
       Object.entries(headers).map(([name, value]) => [name, isSensitiveHeader(name) ? "***" : value]),
     ),
     body: Buffer.from(body).toString().slice(0, maxBodyCharacters),
-    ...(await verify(context, requests, now)),
+    ...finding,
   };
+  return { shown, organizationId };
 }
 
 /** Asks the dialect of each endpoint that the request could be for. */
@@ -164,20 +190,38 @@ async function verify(
   context: ServerContext,
   requests: readonly ReceivedRequest[],
   now: number,
-): Promise<Pick<InboxRequest, "verified" | "by" | "application" | "endpointId" | "reasons">> {
+): Promise<
+  Pick<InboxRequest, "verified" | "by" | "application" | "endpointId" | "reasons"> &
+    Pick<RecordedRequest, "organizationId">
+> {
   const reasons: string[] = [];
   for (const request of requests) {
     for (const { endpoint, application } of await findReceivers(context, request.url)) {
       const result: Verification = context.dialectOf(application).verify(request, endpoint, now);
       const name = application.uid ?? application.id;
       if (result.verified) {
-        return { verified: true, by: result.by, application: name, endpointId: endpoint.id, reasons: [] };
+        const { organizationId } = application;
+        return {
+          verified: true,
+          by: result.by,
+          application: name,
+          endpointId: endpoint.id,
+          reasons: [],
+          organizationId,
+        };
       }
       reasons.push(`${endpoint.id} of ${name}: ${result.reason}`);
     }
   }
   if (reasons.length === 0) reasons.push("no endpoint has this address");
-  return { verified: false, by: null, application: null, endpointId: null, reasons };
+  return {
+    verified: false,
+    by: null,
+    application: null,
+    endpointId: null,
+    reasons,
+    organizationId: null,
+  };
 }
 
 async function findReceivers(context: ServerContext, url: string) {

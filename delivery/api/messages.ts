@@ -3,10 +3,10 @@ import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Json } from "../core/json.ts";
 import type { Message } from "../core/message.ts";
-import { defaultOrganizationId } from "../core/organization.ts";
 import type { Tx } from "../store/store.ts";
 import { notFound, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { applicationIn, insertApplication } from "./applications.ts";
+import { requiring } from "./auth.ts";
 import {
   channelName,
   eventTypeName,
@@ -80,19 +80,24 @@ export function registerMessages(instance: FastifyInstance, context: ServerConte
   const { store, publisher, directory } = context;
 
   instance.post<{ Params: ApplicationParams }>("/app/:app/msg", async (request, reply) => {
-    const known = (await directory.findByName(defaultOrganizationId, request.params.app))?.application;
+    const { organizationId } = request.caller;
+    const known = (await directory.findByName(organizationId, request.params.app))?.application;
     const isVendor = known !== undefined && context.dialectOf(known).eventTypes.length > 0;
     const { body, query } = readInput(request, {
       body: isVendor ? vendorMessageIn : messageIn,
       query: contentQuery,
     });
-    const application = known ?? (await createAlongside(context, request.params.app, body.application));
+    const application =
+      known ??
+      (await store.write((tx) =>
+        findOrBringAlong(tx, organizationId, request.params.app, body.application, context.now()),
+      ));
     const toAnswer = (message: Message): Answer => ({
       status: 202,
       body: messageJson(message, query.with_content),
     });
     const answer = await answerOnce(context, request, async (keep) => {
-      if (!isVendor) await refuseArchived(context, body.eventType);
+      if (!isVendor) await refuseArchived(context, organizationId, body.eventType);
       return toAnswer(
         await publisher.publish(application, toEvent(request, body), {
           answerTo: (message) => keep.of(toAnswer(message)),
@@ -102,25 +107,37 @@ export function registerMessages(instance: FastifyInstance, context: ServerConte
     return sendAnswer(reply, answer);
   });
 
-  instance.get<{ Params: ApplicationParams }>("/app/:app/msg", async (request, reply) => {
-    const { query } = readInput(request, { query: messageListQuery });
-    const page = await store.read(async (tx) => {
-      const { id } = await requireApplication(tx, request.params.app);
-      return paginate({ ...query, order: "descending" }, idOf, (range) =>
-        tx.messages.list({ ...toMessageFilter(query), applicationId: id }, range),
-      );
-    });
-    const body = pageJson(mapPage(page, (message) => messageJson(message, query.with_content)));
-    return sendAnswer(reply, { status: 200, body });
-  });
+  instance.get<{ Params: ApplicationParams }>(
+    "/app/:app/msg",
+    requiring("ViewBase"),
+    async (request, reply) => {
+      const { query } = readInput(request, { query: messageListQuery });
+      const page = await store.read(async (tx) => {
+        const { id } = await requireApplication(tx, request.caller, request.params.app);
+        return paginate({ ...query, order: "descending" }, idOf, (range) =>
+          tx.messages.list({ ...toMessageFilter(query), applicationId: id }, range),
+        );
+      });
+      const body = pageJson(mapPage(page, (message) => messageJson(message, query.with_content)));
+      return sendAnswer(reply, { status: 200, body });
+    },
+  );
 
-  instance.get<{ Params: MessageParams }>("/app/:app/msg/:message", async (request, reply) => {
-    const { query } = readInput(request, { query: contentQuery });
-    const message = await store.read(async (tx) =>
-      requireMessage(tx, await requireApplication(tx, request.params.app), request.params.message),
-    );
-    return sendAnswer(reply, { status: 200, body: messageJson(message, query.with_content) });
-  });
+  instance.get<{ Params: MessageParams }>(
+    "/app/:app/msg/:message",
+    requiring("ViewBase"),
+    async (request, reply) => {
+      const { query } = readInput(request, { query: contentQuery });
+      const message = await store.read(async (tx) =>
+        requireMessage(
+          tx,
+          await requireApplication(tx, request.caller, request.params.app),
+          request.params.message,
+        ),
+      );
+      return sendAnswer(reply, { status: 200, body: messageJson(message, query.with_content) });
+    },
+  );
 }
 
 /**
@@ -173,12 +190,16 @@ export function toEvent(
   };
 }
 
-/** The application that a message brings along where the path names none. */
-async function createAlongside(
-  context: ServerContext,
+/** The application in the path or, where there is none, the one that the body brings along. */
+export async function findOrBringAlong(
+  tx: Tx,
+  organizationId: string,
   pathName: string,
   input: z.output<typeof applicationIn> | null | undefined,
+  now: number,
 ): Promise<Application> {
+  const existing = await tx.applications.find(organizationId, pathName);
+  if (existing !== undefined) return existing;
   if (input === undefined || input === null) throw notFound("application", pathName);
   if (input.uid !== pathName) {
     throw bodyFault(
@@ -186,15 +207,15 @@ async function createAlongside(
       `The uid of a new application must be the one in the path: "${pathName}".`,
     );
   }
-  return context.store.write(
-    async (tx) =>
-      (await tx.applications.find(defaultOrganizationId, pathName)) ??
-      insertApplication(tx, input, context.now()),
-  );
+  return insertApplication(tx, organizationId, input, now);
 }
 
-async function refuseArchived({ directory }: ServerContext, eventType: string): Promise<void> {
-  const eventTypes = await directory.eventTypesOf(defaultOrganizationId);
+async function refuseArchived(
+  { directory }: ServerContext,
+  organizationId: string,
+  eventType: string,
+): Promise<void> {
+  const eventTypes = await directory.eventTypesOf(organizationId);
   if (eventTypes.get(eventType)?.archived !== true) return;
   throw bodyFault(["eventType"], `The event type "${eventType}" is archived: create it again to use it.`);
 }

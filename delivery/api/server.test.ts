@@ -131,7 +131,6 @@ describe("a wrong request", () => {
     for (const path of ["endpoint/ep_1/stats", "endpoint/ep_1/recover", "endpoint/ep_1/send-example"]) {
       expect((await service.request("POST", `/api/v1/app/${id}/${path}`, {})).status).toBe(404);
     }
-    expect((await service.request("POST", `/api/v1/auth/app-portal-access/${id}`, {})).status).toBe(404);
   });
 
   test("a method that a path does not have is answered with 405 and those it has", async () => {

@@ -14,9 +14,11 @@ import type { Logger } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "../worker/directory.ts";
 import type { Publisher } from "../worker/publisher.ts";
+import { registerAppPortal } from "./app-portal.ts";
 import { registerApplications } from "./applications.ts";
 import { registerAttempts } from "./attempts.ts";
-import { requireToken } from "./auth.ts";
+import { authenticate } from "./auth.ts";
+import { createCallers } from "./callers.ts";
 import { answerClientError } from "./client-error.ts";
 import { registerEndpoints } from "./endpoints.ts";
 import { sendError, type ErrorBody } from "./errors.ts";
@@ -26,6 +28,8 @@ import { registerHook } from "./hook.ts";
 import { registerInbox } from "./inbox.ts";
 import { addJsonParser } from "./input.ts";
 import { registerMessages } from "./messages.ts";
+import { registerOrganizations } from "./organizations.ts";
+import { registerTokens } from "./tokens.ts";
 
 /** What the HTTP side of the service works with. */
 export interface ServerContext {
@@ -37,8 +41,10 @@ export interface ServerContext {
   readonly accounts: readonly ServedAccount[];
   /** The dialect that delivers an application's events. */
   dialectOf(application: Application): Dialect;
-  /** The Bearer token of `/api/v1` and of the inbox's reading side. */
+  /** The administrator's Bearer token. */
   readonly adminToken: string;
+  /** The key of JWTs that name an organization; null where none are accepted. */
+  readonly jwtSecret: string | null;
   /** Whether `/inbox/:name` is there. */
   readonly inbox: boolean;
   /** What a signing secret is that the service makes. */
@@ -89,7 +95,9 @@ export function createServer(context: ServerContext): FastifyInstance {
     clientErrorHandler: answerClientError,
   });
   const allowedMethods = collectMethods(server);
+  const authenticated = authenticate(createCallers(context));
 
+  server.decorateRequest("caller");
   server.setErrorHandler(sendError);
   server.setNotFoundHandler(answerNotFound(allowedMethods));
   server.addHook("onRequest", async (request, reply) => {
@@ -110,7 +118,7 @@ export function createServer(context: ServerContext): FastifyInstance {
   void server.register(
     async (api) => {
       addJsonParser(api);
-      api.addHook("onRequest", requireToken(context.adminToken));
+      api.addHook("onRequest", authenticated);
       // Its own handler, so that only callers with the token learn which routes there are.
       api.setNotFoundHandler(answerNotFound(allowedMethods));
       registerApplications(api, context);
@@ -119,10 +127,13 @@ export function createServer(context: ServerContext): FastifyInstance {
       registerMessages(api, context);
       registerAttempts(api, context);
       registerHook(api, context);
+      registerAppPortal(api, context);
+      registerOrganizations(api, context);
+      registerTokens(api, context);
     },
     { prefix: "/api/v1" },
   );
-  if (context.inbox) registerInbox(server, context);
+  if (context.inbox) registerInbox(server, context, authenticated);
   for (const { account, context: accountContext } of context.accounts) {
     void server.register(
       async (instance) => {
