@@ -54,7 +54,10 @@ export interface Replays {
     messages: readonly ReplayedMessage[],
     now: number,
   ): Promise<number>;
-  /** How many of an endpoint's deliveries are due and wait in the store, counted up to `limit`. */
+  /**
+   * How many of an endpoint's deliveries are due, on their way or waiting for their turn, counted up to `limit`. Retries of
+   * a later time are not among them.
+   */
   countWaiting(endpointId: string, now: number, limit: number): Promise<number>;
 }
 
@@ -197,7 +200,8 @@ export function createReplays(sql: Sql, changes: Changes): Replays {
         await sql.get(
           `select count(*) from (
              select message_id from deliveries
-             where state = 'pending' and leased_by = 0 and endpoint_id = ? and next_attempt_at <= ? limit ?) as waiting`,
+             where state = 'pending' and leased_by in (select number from nodes union all select 0) and endpoint_id = ?
+               and (next_attempt_at is null or next_attempt_at <= ?) limit ?) as waiting`,
           endpointId,
           now,
           limit,
