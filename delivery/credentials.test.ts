@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -62,6 +62,20 @@ describe("loadCredentials()", () => {
       }),
     );
     expect(() => loadCredentials(config(), accounts)).toThrow(expect.not.stringContaining("canary"));
+  });
+
+  test("says which file cannot be written", () => {
+    rmSync(dataDir, { recursive: true });
+    const wrong = () => loadCredentials(config(), accounts);
+    expect(wrong).toThrow(
+      expect.objectContaining({
+        code: "credentials_unusable",
+        message: expect.stringMatching(
+          /credentials\.json" cannot be used \(ENOENT.*Let the service write it/s,
+        ),
+      }),
+    );
+    mkdirSync(dataDir);
   });
 
   test("names a file that is not there or no JSON, and quotes nothing of it", () => {

@@ -6,6 +6,7 @@ import { credentialVariable, type Config } from "./config.ts";
 import type { VendorAccount } from "./dialects/account.ts";
 import { StartError } from "./errors.ts";
 import { writeFileAtomically } from "./store/atomic-file.ts";
+import { toStartError } from "./store/start-failure.ts";
 
 /** Who may call the service: the administrator's token, and for each vendor account what its dialect folder declares. */
 export interface Credentials {
@@ -66,7 +67,14 @@ export function loadCredentials(config: Config, accounts: readonly VendorAccount
     throw new StartError("credentials_unusable", `Correct the credentials:\n${faults.join("\n")}`);
   }
   if (Object.keys(generated).length > 0) {
-    writeFileAtomically(ownFile, `${JSON.stringify({ ...own, ...generated }, null, 2)}\n`);
+    try {
+      writeFileAtomically(ownFile, `${JSON.stringify({ ...own, ...generated }, null, 2)}\n`);
+    } catch (cause) {
+      throw toStartError(ownFile, cause, {
+        code: "credentials_unusable",
+        remedy: "Let the service write it, or give it every section with --credentials-file.",
+      });
+    }
   }
   return credentials as unknown as Credentials;
 }

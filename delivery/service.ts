@@ -11,10 +11,11 @@ import type { DeliveryOptions } from "./core/standard-delivery.ts";
 import { loadCredentials, type Credentials } from "./credentials.ts";
 import type { VendorAccount } from "./dialects/account.ts";
 import { accounts, createSvixDialect } from "./dialects/index.ts";
-import { StartError } from "./errors.ts";
+import { ServiceError, StartError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { openDataFolder } from "./store/data-folder.ts";
-import { openSqliteStore } from "./store/sqlite-store.ts";
+import { openSqliteStore, sqlitePathOf } from "./store/sqlite-store.ts";
+import { toStartError } from "./store/start-failure.ts";
 import type { Store } from "./store/store.ts";
 import { version } from "./version.ts";
 import { createDirectory } from "./worker/directory.ts";
@@ -42,6 +43,22 @@ export interface Service {
  * @throws StartError saying what stands in the way and what to do
  */
 export async function openService(config: Config, logger: Logger): Promise<Service> {
+  try {
+    return await open(config, logger);
+  } catch (error) {
+    // What failed first is the reason, and not what then could not be closed.
+    let reason: unknown = error;
+    while (reason instanceof SuppressedError) reason = reason.suppressed;
+    // Once the store is open, it tells an outage, such as a full disk, as requests are told it.
+    if (!(reason instanceof ServiceError)) throw reason;
+    throw toStartError(config.databaseUrl === null ? sqlitePathOf(config.dataDir) : "PostgreSQL", reason, {
+      code: "database_unusable",
+      remedy: "Try again once the database can be reached.",
+    });
+  }
+}
+
+async function open(config: Config, logger: Logger): Promise<Service> {
   // What was opened is closed in the reverse order, also when a later step fails.
   await using opened = new AsyncDisposableStack();
   const folder = openDataFolder(config.dataDir);
@@ -140,8 +157,8 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
   opened.defer(() => dispatcher.stop(config.stopTimeoutMs));
   await dispatcher.start();
 
-  const open = opened.move();
-  return { url, credentials, close: () => open.disposeAsync() };
+  const closing = opened.move();
+  return { url, credentials, close: () => closing.disposeAsync() };
 }
 
 /** The application of a vendor account, made at the first start. */

@@ -1,3 +1,4 @@
+import { accessSync, constants } from "node:fs";
 import { resultCode, SqliteConnection } from "./sqlite.ts";
 
 const busy = 5;
@@ -18,6 +19,8 @@ export function takeFileLock(path: string): FileLock | null {
   let connection: SqliteConnection | undefined;
   try {
     connection = new SqliteConnection(path, { readOnly: false, busyTimeoutMs: 250 });
+    // A file that may only be read is opened all the same, and then locks nothing.
+    accessSync(path, constants.R_OK | constants.W_OK);
     connection.execute("pragma locking_mode = exclusive; pragma journal_mode = off; begin exclusive");
     const held = connection;
     return {

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { StartError } from "../errors.ts";
 import type { SqliteConnection } from "./sqlite.ts";
 
@@ -7,17 +8,41 @@ const maxBytesLookedAt = 128 * 1024 * 1024;
 const historyTables = ["messages", "deliveries", "attempts"];
 
 /**
- * Looks for damage, at a cost that a start can bear: in the whole of a small database, and in all but the history of a
- * large one. Damage elsewhere shows when the page is read, and `checkDatabase` finds it.
+ * Refuses a write-ahead log without its database, which SQLite would take for a new one, and throw the log away.
  *
  * @throws StartError `database_unusable`
  */
-export async function refuseDamage(connection: SqliteConnection, path: string): Promise<void> {
+export function refuseLostDatabase(path: string): void {
+  const log = `${path}-wal`;
+  if (sizeOf(path) > 0 || sizeOf(log) === 0) return;
+  throw new StartError(
+    "database_unusable",
+    `The database "${path}" is missing or empty, and its log "${log}" is not. Restore both from where they were, or ` +
+      "the database from your backup and delete the log.",
+  );
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/**
+ * Looks for damage, at a cost that a start can bear: in the whole of a small database, and in all but the history of a
+ * large one. Damage elsewhere shows when the page is read, and `checkDatabase` finds it.
+ *
+ * @param maxBytes the size up to which a database is a small one; 128 MiB by default
+ * @throws StartError `database_unusable`
+ */
+export async function refuseDamage(
+  connection: SqliteConnection,
+  path: string,
+  maxBytes = maxBytesLookedAt,
+): Promise<void> {
   const size = await connection.get(
     "select page_count * page_size as bytes from pragma_page_count(), pragma_page_size()",
   );
   const problems: string[] = [];
-  if (Number(size?.["bytes"]) <= maxBytesLookedAt) {
+  if (Number(size?.["bytes"]) <= maxBytes) {
     problems.push(...(await runCheck(connection, "quick_check(1)")));
   } else {
     const tables = await connection.all("select name from sqlite_schema where type = 'table'");

@@ -1,10 +1,8 @@
-import { randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, describe, expect, test } from "vitest";
-import { openDataFolder } from "./data-folder.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 import { describeStore } from "./store.suite.ts";
 import type { Store } from "./store.ts";
@@ -81,55 +79,6 @@ describe("openSqliteStore()", () => {
     }
   });
 
-  test("refuses a database that is newer than the program", async () => {
-    const folder = makeFolder();
-    await (await openSqliteStore(folder)).close();
-    const database = new DatabaseSync(join(folder, "hookplane.db"));
-    database.exec("pragma user_version = 999");
-    database.close();
-    await expect(openSqliteStore(folder)).rejects.toMatchObject({
-      code: "database_unusable",
-      message: expect.stringMatching(
-        /has version 999, and this program knows versions up to \d+\. Run the newer/,
-      ),
-    });
-  });
-
-  test("refuses a file that is no database, and leaves it as it is", async () => {
-    const folder = makeFolder();
-    await (await openSqliteStore(folder)).close();
-    const path = join(folder, "hookplane.db");
-    writeFileSync(
-      path,
-      "this is not a database, and long enough to be looked at as if it were one".repeat(20),
-    );
-    const before = readFileSync(path, "utf8");
-    await expect(openSqliteStore(folder)).rejects.toMatchObject({
-      code: "database_unusable",
-      message: expect.stringContaining("file is not a database"),
-    });
-    expect(readFileSync(path, "utf8")).toBe(before);
-  });
-
-  test("refuses to open a database without its master key", async () => {
-    const folder = makeFolder();
-    await (await openSqliteStore(folder)).close();
-    rmSync(join(folder, "master.key"));
-    await expect(openSqliteStore(folder)).rejects.toMatchObject({
-      code: "master_key_unusable",
-      message: expect.stringMatching(/master\.key" is missing.*Restore the file from your backup/s),
-    });
-  });
-
-  test("refuses a master key that is another one, or none", async () => {
-    const folder = makeFolder();
-    await (await openSqliteStore(folder)).close();
-    writeFileSync(join(folder, "master.key"), randomBytes(32).toString("base64"));
-    await expect(openSqliteStore(folder)).rejects.toThrow("is not the one that this database was made with");
-    writeFileSync(join(folder, "master.key"), "c2hvcnQ=");
-    await expect(openSqliteStore(folder)).rejects.toThrow("is not 32 bytes in base64");
-  });
-
   test("refuses writes while somebody else holds the database, and takes them again after", async () => {
     const folder = makeFolder();
     const store = await open(folder);
@@ -152,28 +101,5 @@ describe("openSqliteStore()", () => {
     await store.ping();
     await store.close();
     await expect(store.ping()).rejects.toThrow();
-  });
-});
-
-describe("openDataFolder()", () => {
-  test("makes the folder for its owner alone, and refuses a second holder by naming it", () => {
-    const path = join(makeFolder(), "deep", "data");
-    const folder = openDataFolder(path);
-    expect(statSync(path).mode & 0o777).toBe(0o700);
-    expect(() => openDataFolder(path)).toThrow(`The data folder "${path}" is in use by another process`);
-    folder.close();
-    openDataFolder(path).close();
-  });
-
-  test("names a folder that cannot be made", () => {
-    const file = join(makeFolder(), "file");
-    writeFileSync(file, "");
-    expect(() => openDataFolder(join(file, "data"))).toThrow(/cannot be written \(ENOTDIR.*--data-dir/s);
-  });
-
-  // Node's recursive mkdir never comes back from there.
-  test("names a folder whose parent takes none, at once", () => {
-    const parent = process.platform === "linux" ? "/proc" : "/dev/fd";
-    expect(() => openDataFolder(join(parent, "nope", "data"))).toThrow(/cannot be written \(E.*--data-dir/s);
   });
 });

@@ -1,3 +1,4 @@
+import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { ServiceError } from "../errors.ts";
 import { ChangeLog } from "./change-log.ts";
@@ -5,7 +6,7 @@ import { createHotPath, type HotPath } from "./hot-path.ts";
 import { openSeal } from "./master-key.ts";
 import { migrate, readMigrations } from "./migrations.ts";
 import type { Seal } from "./seal.ts";
-import { refuseDamage } from "./sqlite-damage.ts";
+import { refuseDamage, refuseLostDatabase } from "./sqlite-damage.ts";
 import { SqliteConnection } from "./sqlite.ts";
 import type { Acceptance, DueDelivery, EndpointClaim, Outcome, Store, StoreChanges, Tx } from "./store.ts";
 import { toStartError } from "./start-failure.ts";
@@ -36,7 +37,10 @@ export async function openSqliteStore(
   const path = sqlitePathOf(dataDir);
   let writer: SqliteConnection | undefined;
   try {
+    refuseLostDatabase(path);
     writer = new SqliteConnection(path, { readOnly: false, busyTimeoutMs });
+    // SQLite opens a file that may only be read all the same, and then every write would fail.
+    accessSync(path, constants.R_OK | constants.W_OK);
     // Synchronous full: a commit is on disk, not just with the operating system, before anybody hears of it.
     writer.execute("pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = 4000");
     await refuseDamage(writer, path);
