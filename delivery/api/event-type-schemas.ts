@@ -84,7 +84,7 @@ function schemaFaults(schema: Readonly<Record<string, unknown>>, path: readonly 
   }
   const metaschema = metaschemas.get(draft) ?? draft.create({});
   metaschemas.set(draft, metaschema);
-  if (metaschema.validate(draft.uri, schema) !== true) {
+  if (!metaschema.validate(draft.uri, schema)) {
     return (metaschema.errors ?? [])
       .slice(0, maxFaults)
       .map((error) =>
