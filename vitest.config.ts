@@ -8,7 +8,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["{provider,delivery,cli}/**/*.test.ts", "test/{contract,setup}/**/*.test.ts"],
+          include: ["{provider,delivery,cli,bench}/**/*.test.ts", "test/{contract,setup}/**/*.test.ts"],
           testTimeout: 20_000,
           hookTimeout: 30_000,
         },
