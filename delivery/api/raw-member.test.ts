@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { findRawMember, nestingOf } from "./raw-member.ts";
+import { findRawMember, findRawMembers, nestingOf } from "./raw-member.ts";
 
 /** White space as JSON allows it between any two tokens. */
 const space = fc.string({ unit: fc.constantFrom(" ", "\t", "\n", "\r"), maxLength: 3 });
@@ -64,6 +64,45 @@ describe("findRawMember()", () => {
   ])("%s", (_, json, expected) => {
     JSON.parse(json);
     expect(findRawMember(json, "payload")).toBe(expected);
+  });
+});
+
+describe("findRawMembers()", () => {
+  test("finds each item's own text, whatever stands around it", () => {
+    fc.assert(
+      fc.property(
+        fc.array(members, { maxLength: 5 }),
+        fc.tuple(space, space, space),
+        members,
+        (items, spaces, around) => {
+          const [a, b, c] = spaces;
+          const toObject = (entries: readonly (readonly [string, string])[]) =>
+            `{${entries.map(([key, value]) => `${a}${JSON.stringify(key)}${b}:${c}${value}`).join(`${a},`)}${b}}`;
+          const others = around.filter(([key]) => key !== "items");
+          const list = `[${a}${items.map(toObject).join(`${b},${c}`)}${a}]`;
+          const json = `${a}${toObject([...others, ["items", "[1]"], ...others, ["items", list], ...others])}${b}`;
+          JSON.parse(json);
+          expect(findRawMembers(json, "items", "payload")).toEqual(
+            items.map((entries) => entries.findLast(([key]) => key === "payload")?.[1]),
+          );
+        },
+      ),
+    );
+  });
+
+  test.each([
+    ["there is no list", '{"a":[]}', []],
+    ["it is empty", '{"items":[ ]}', []],
+    ["it is none", '{"items":{"payload":1}}', []],
+    ["the last of two is none", '{"items":[{"payload":1}],"items":null}', []],
+    [
+      "items are no objects",
+      '{"items":[1,[{"payload":2}],"x",{"payload":3}]}',
+      [undefined, undefined, undefined, "3"],
+    ],
+  ])("where %s", (_, json, expected) => {
+    JSON.parse(json);
+    expect(findRawMembers(json, "items", "payload")).toEqual(expected);
   });
 });
 

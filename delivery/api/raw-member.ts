@@ -1,3 +1,11 @@
+const quote = 0x22;
+const backslash = 0x5c;
+const comma = 0x2c;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
+
 /**
  * The text of a top-level member's value, exactly as it stands in a JSON object: white space inside it, number spelling
  * and escapes included. As with `JSON.parse`, the last of several members of the same name counts.
@@ -7,16 +15,35 @@
  */
 export function findRawMember(json: string, name: string): string | undefined {
   let found: string | undefined;
-  let position = skipSpace(json, json.indexOf("{") + 1);
-  while (json[position] === '"') {
-    const keyEnd = endOfString(json, position);
-    const key: unknown = JSON.parse(json.slice(position, keyEnd));
-    const start = skipSpace(json, skipSpace(json, keyEnd) + 1);
+  walkObject(json, json.indexOf("{"), (key, start) => {
     const end = endOfValue(json, start);
     if (key === name) found = json.slice(start, end);
-    position = skipSpace(json, end);
-    if (json[position] === ",") position = skipSpace(json, position + 1);
-  }
+    return end;
+  });
+  return found;
+}
+
+/**
+ * The same for each object of a list that is a top-level member, in one walk over the text.
+ *
+ * @returns one text for each item; undefined for an item without the member. None at all where there is no such list.
+ */
+export function findRawMembers(json: string, list: string, name: string): (string | undefined)[] {
+  let found: (string | undefined)[] = [];
+  walkObject(json, json.indexOf("{"), (key, start) => {
+    if (key !== list) return endOfValue(json, start);
+    found = [];
+    return walkList(json, start, (at) => {
+      let text: string | undefined;
+      const end = walkObject(json, at, (member, valueStart) => {
+        const valueEnd = endOfValue(json, valueStart);
+        if (member === name) text = json.slice(valueStart, valueEnd);
+        return valueEnd;
+      });
+      found.push(text);
+      return end;
+    });
+  });
   return found;
 }
 
@@ -25,42 +52,75 @@ export function nestingOf(json: string): number {
   let depth = 0;
   let deepest = 0;
   for (let position = 0; position < json.length; position += 1) {
-    const character = json[position];
-    if (character === '"') position = endOfString(json, position) - 1;
-    else if (character === "{" || character === "[") deepest = Math.max(deepest, ++depth);
-    else if (character === "}" || character === "]") depth -= 1;
+    const code = json.charCodeAt(position);
+    if (code === quote) position = endOfString(json, position) - 1;
+    else if (code === openBrace || code === openBracket) deepest = Math.max(deepest, ++depth);
+    else if (code === closeBrace || code === closeBracket) depth -= 1;
   }
   return deepest;
 }
 
+/**
+ * Visits each member of the object at `start`. The visitor gets the position of the value, and answers the one behind it.
+ *
+ * @returns the position behind the object, or behind the value where it is none
+ */
+function walkObject(json: string, start: number, visit: (key: string, valueStart: number) => number): number {
+  if (json.charCodeAt(start) !== openBrace) return endOfValue(json, start);
+  let position = skipSpace(json, start + 1);
+  while (json.charCodeAt(position) === quote) {
+    const keyEnd = endOfString(json, position);
+    const key = textOf(json, position, keyEnd);
+    position = skipSpace(json, visit(key, skipSpace(json, skipSpace(json, keyEnd) + 1)));
+    if (json.charCodeAt(position) === comma) position = skipSpace(json, position + 1);
+  }
+  return position + 1;
+}
+
+/** Visits each item of the list at `start`, in the same way. */
+function walkList(json: string, start: number, visit: (itemStart: number) => number): number {
+  if (json.charCodeAt(start) !== openBracket) return endOfValue(json, start);
+  let position = skipSpace(json, start + 1);
+  while (position < json.length && json.charCodeAt(position) !== closeBracket) {
+    position = skipSpace(json, visit(position));
+    if (json.charCodeAt(position) === comma) position = skipSpace(json, position + 1);
+  }
+  return position + 1;
+}
+
 function endOfValue(json: string, start: number): number {
-  const first = json[start];
-  if (first === '"') return endOfString(json, start);
-  if (first !== "{" && first !== "[") {
+  const first = json.charCodeAt(start);
+  if (first === quote) return endOfString(json, start);
+  if (first !== openBrace && first !== openBracket) {
     let end = start;
     while (end < json.length && !",]} \t\n\r".includes(json.charAt(end))) end += 1;
     return end;
   }
   let depth = 0;
   for (let position = start; position < json.length; position += 1) {
-    const character = json[position];
-    if (character === '"') position = endOfString(json, position) - 1;
-    else if (character === "{" || character === "[") depth += 1;
-    else if ((character === "}" || character === "]") && --depth === 0) return position + 1;
+    const code = json.charCodeAt(position);
+    if (code === quote) position = endOfString(json, position) - 1;
+    else if (code === openBrace || code === openBracket) depth += 1;
+    else if ((code === closeBrace || code === closeBracket) && --depth === 0) return position + 1;
   }
   return json.length;
 }
 
 /** The position behind the string that opens at `start`. */
 function endOfString(json: string, start: number): number {
-  let quote = json.indexOf('"', start + 1);
-  while (quote !== -1) {
+  let end = json.indexOf('"', start + 1);
+  while (end !== -1) {
     let backslashes = 0;
-    while (json[quote - 1 - backslashes] === "\\") backslashes += 1;
-    if (backslashes % 2 === 0) return quote + 1;
-    quote = json.indexOf('"', quote + 1);
+    while (json.charCodeAt(end - 1 - backslashes) === backslash) backslashes += 1;
+    if (backslashes % 2 === 0) return end + 1;
+    end = json.indexOf('"', end + 1);
   }
   return json.length;
+}
+
+function textOf(json: string, start: number, end: number): string {
+  const text = json.slice(start + 1, end - 1);
+  return text.includes("\\") ? (JSON.parse(json.slice(start, end)) as string) : text;
 }
 
 function skipSpace(json: string, start: number): number {
