@@ -48,6 +48,8 @@ export interface Retention {
   takeTurn(node: number): Promise<boolean>;
   /** Applications that have messages, in the order of their ids, behind the given one. */
   listApplications(after: string, limit: number): Promise<readonly StoredApplication[]>;
+  /** When the first message of an application behind the given one was made; null when there is none. */
+  oldestAt(applicationId: string, after: string): Promise<number | null>;
   /**
    * Removes the messages of a stretch with their deliveries and attempts, except those that an endpoint still has to get.
    *
@@ -142,6 +144,15 @@ export function createRetention(sql: Sql): Retention {
         // Another node may have removed it meanwhile.
         oldestAt: (row["oldest_at"] as number | null) ?? Infinity,
       }));
+    },
+
+    async oldestAt(applicationId, after) {
+      const row = await sql.get(
+        "select created_at from messages where application_id = ? and id > ? order by id limit 1",
+        applicationId,
+        after,
+      );
+      return (row?.["created_at"] as number | undefined) ?? null;
     },
 
     async removeMessages(stretch, everything) {
