@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ClientBase } from "pg";
 import { StartError } from "../errors.ts";
 import type { SqliteConnection } from "./sqlite.ts";
 
@@ -12,8 +13,13 @@ export function readMigrations(database: "sqlite" | "postgres"): readonly string
     .map((name) => readFileSync(join(folder, name), "utf8"));
 }
 
+/** The advisory lock that a migration of PostgreSQL is made under: any number that nobody else uses. */
+const migrationLock = 4_220_010_420;
+/** How long a node waits for another one's migration. */
+const migrationWaitMs = 600_000;
+
 /**
- * Brings the database to the newest version, one transaction for each step.
+ * Brings an SQLite database to the newest version, one transaction for each step.
  *
  * @throws StartError `database_unusable` when the database is newer than this program
  */
@@ -22,17 +28,61 @@ export async function migrate(
   path: string,
   migrations: readonly string[],
 ): Promise<void> {
-  const row = await connection.get("pragma user_version");
-  const version = row?.["user_version"] as number;
-  if (version > migrations.length) {
-    throw new StartError(
-      "database_unusable",
-      `The database "${path}" has version ${version}, and this program knows versions up to ${migrations.length}. ` +
-        "Run the newer Hookplane that made it, or restore a backup from before the upgrade.",
-    );
+  for (let isNewest = false; !isNewest; ) {
+    // Read within the transaction: another process may be at the same work.
+    connection.execute("begin immediate");
+    const row = await connection.get("pragma user_version");
+    const version = row?.["user_version"] as number;
+    refuseNewer(path, version, migrations.length);
+    const next = migrations[version];
+    isNewest = next === undefined;
+    if (next !== undefined) connection.execute(`${next}; pragma user_version = ${version + 1}`);
+    connection.execute("commit");
   }
-  for (const [index, migration] of migrations.entries()) {
-    if (index < version) continue;
-    connection.execute(`begin immediate; ${migration}; pragma user_version = ${index + 1}; commit`);
+}
+
+/**
+ * Brings a PostgreSQL database to the newest version, one transaction for each step. Of nodes that start together one
+ * does it, and the others wait.
+ *
+ * @param client a connection without limits on how long a statement may take
+ * @throws StartError `database_unusable` when the database is newer than this program
+ */
+export async function migratePostgres(
+  client: ClientBase,
+  name: string,
+  migrations: readonly string[],
+): Promise<void> {
+  for (let isNewest = false; !isNewest; ) {
+    await client.query(`begin; set local lock_timeout = ${migrationWaitMs}`);
+    await client.query("select pg_advisory_xact_lock($1)", [migrationLock]);
+    const version = await readPostgresVersion(client);
+    refuseNewer(name, version, migrations.length);
+    const next = migrations[version];
+    isNewest = next === undefined;
+    if (next !== undefined) {
+      await client.query(next);
+      await client.query(
+        "insert into facts (name, value) values ('version', $1) on conflict (name) do update set value = excluded.value",
+        [String(version + 1)],
+      );
+    }
+    await client.query("commit");
   }
+}
+
+async function readPostgresVersion(client: ClientBase): Promise<number> {
+  const { rows } = await client.query<{ known: boolean }>("select to_regclass('facts') is not null as known");
+  if (rows[0]?.known !== true) return 0;
+  const facts = await client.query<{ value: string }>("select value from facts where name = 'version'");
+  return Number(facts.rows[0]?.value ?? 0);
+}
+
+function refuseNewer(name: string, version: number, known: number): void {
+  if (version <= known) return;
+  throw new StartError(
+    "database_unusable",
+    `The database "${name}" has version ${version}, and this program knows versions up to ${known}. ` +
+      "Run the newer Hookplane that made it, or restore a backup from before the upgrade.",
+  );
 }

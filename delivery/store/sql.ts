@@ -15,6 +15,8 @@ export interface Sql {
   run(text: string, ...values: readonly Value[]): Promise<number>;
   /** Ends a `select` whose rows nobody else may change until this transaction ends. */
   readonly forUpdate: string;
+  /** Stands behind `forUpdate`, for rows of which any will do: those that others hold are passed over. */
+  readonly skipLocked: string;
   /** What stands behind `in` or `not in`, for a list that is given as one value: the text of a JSON array. */
   readonly listed: string;
   /** A condition: the JSON array in the column has the value. */

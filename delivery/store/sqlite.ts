@@ -12,6 +12,7 @@ const outageCodes: readonly number[] = [5, 6, 8, 10, 13, 14];
 /** A connection to an SQLite file. It answers at once: its promises are settled ones. */
 export class SqliteConnection implements Sql {
   readonly forUpdate = "";
+  readonly skipLocked = "";
   readonly listed = "(select value from json_each(?))";
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();

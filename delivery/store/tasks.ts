@@ -54,7 +54,7 @@ export function createTasks(sql: Sql): Tx["tasks"] {
       const row = await sql.get(
         `update tasks set leased_by = ?
          where leased_by = 0 and id = (
-           select id from tasks where leased_by = 0 and status = 'running' order by id limit 1${sql.forUpdate})
+           select id from tasks where leased_by = 0 and status = 'running' order by id limit 1${sql.forUpdate}${sql.skipLocked})
          returning *`,
         node,
       );
