@@ -1,6 +1,6 @@
-import { createServer, type AddressInfo } from "node:net";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createGuardedConnector, isGloballyRoutable, refusalOf, type Resolve } from "./guard.ts";
+import { describe, expect, test } from "vitest";
+import { createAddressGuard, isGloballyRoutable, refusalOf } from "./guard.ts";
+import { systemResolve, type Resolve } from "./names.ts";
 
 describe("isGloballyRoutable()", () => {
   test.each([
@@ -74,33 +74,25 @@ describe("refusalOf()", () => {
     ["file:///etc/passwd", 'the scheme "file" is not http or https'],
     ["http://user:pass@example.com", "the URL has credentials in it"],
     ["http://127.0.0.1@example.com", "the URL has credentials in it"],
+    ["http://example.com:80@127.0.0.1/", "the URL has credentials in it"],
+    ["http://example.com%00@127.0.0.1/", "the URL has credentials in it"],
+    ["http://:@127.0.0.1:1@example.com/", "the URL has credentials in it"],
   ])("refuses %s", (url, reason) => {
     expect(refusalOf(new URL(url))).toBe(reason);
   });
 });
 
-describe("createGuardedConnector()", () => {
-  const server = createServer((socket) => socket.end());
-  let port = "";
-  let connections = 0;
-  beforeAll(async () => {
-    server.on("connection", () => connections++);
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    port = String((server.address() as AddressInfo).port);
-  });
-  afterAll(() => server.close());
-
-  /** Connects to a URL as undici would, and answers the error's message, or "connected". */
-  function connect(url: string, allowSubnets: string[], resolve?: Resolve): Promise<string> {
-    const connector = createGuardedConnector({ allowSubnets, resolve, connectTimeoutMs: 2_000 });
-    const { hostname, host, protocol } = new URL(url);
-    const bare = hostname.replace(/^\[|\]$/g, "");
-    return new Promise((done) => {
-      connector({ hostname: bare, host, protocol, port }, (error, socket) => {
-        socket?.destroy();
-        done(error ? error.message : "connected");
-      });
-    });
+describe("addressesOf()", () => {
+  /** Asks as a connection to the URL does: the addresses, or why there are none. */
+  async function ask(url: string, allowSubnets: string[], resolve: Resolve = systemResolve): Promise<string> {
+    const { hostname } = new URL(url);
+    try {
+      const guard = createAddressGuard({ allowSubnets, resolve });
+      const addresses = await guard.addressesOf(hostname.replace(/^\[|\]$/g, ""));
+      return addresses.map(({ address }) => address).join(" ");
+    } catch (error) {
+      return (error as Error).message;
+    }
   }
   const answers =
     (...addresses: string[]): Resolve =>
@@ -110,46 +102,101 @@ describe("createGuardedConnector()", () => {
   test.each([
     "http://127.0.0.1",
     "http://2130706433",
+    "http://017700000001",
     "http://0177.0.0.1",
+    "http://0x7f000001",
     "http://0x7f.1",
     "http://127.1",
+    "http://127.0.1",
+    "http://0",
     "http://127.0.0.1.",
+    "http://0x7f.1.",
+    "http://%31%32%37.0.0.1",
+    "http://127.0.0.%31",
     "http://1２7.0.0.1",
+    "http://１２７.０.０.１",
+    "http://①②⑦.0.0.1",
+    "http://127。0。0。1",
+    "http://127．0．0．1",
+    "http://127｡0｡0｡1",
+    "http://127.0.0\n.1",
+    "http://127.0.0.1\\@example.com",
+    "http://127.0.0.1#@example.com",
+    "http://127.0.0.1?@example.com",
+    "http:127.0.0.1",
+    "http:\\\\127.0.0.1",
     "http://[::1]",
+    "http://[0:0:0:0:0:0:0:1]",
+    "http://[::]",
+    "http://[::127.0.0.1]",
     "http://[::ffff:127.0.0.1]",
+    "http://[::ffff:7f00:1]",
     "http://[0:0:0:0:0:ffff:7f00:1]",
+    "http://[::ffff:0:127.0.0.1]",
+    "http://[64:ff9b::127.0.0.1]",
     "http://[64:ff9b::7f00:1]",
-  ])("refuses %s, however loopback is written", async (url) => {
-    const before = connections;
-    expect(await connect(url, [])).toContain("is not a public address");
-    expect(connections).toBe(before);
+    "http://[64:ff9b:1::127.0.0.1]",
+    "http://[2002:7f00:1::]",
+    "http://[2001:0:7f00:1::]",
+    "http://[fe80::1]",
+  ])("refuses %j, however a special address is written", async (url) => {
+    expect(await ask(url, [])).toMatch(/^"[0-9a-f.:]+" is not a public address/);
   });
 
-  test("refuses a name that the system resolves to loopback", async () => {
-    expect(await connect("http://localhost", [])).toContain("is not a public address");
+  test.each(["http://[fe80::1%25eth0]/", "http://[::1%25lo]/", "http://127.0.0.1.1/", "http://256.0.0.1/"])(
+    "%s is no URL at all",
+    (url) => {
+      expect(URL.parse(url)).toBeNull();
+    },
+  );
+
+  test.each(["localhost", "LOCALHOST", "localhost.", "ｌocalhost"])(
+    "refuses %s, which the system resolves to loopback",
+    async (host) => {
+      // Some systems do not know the name with a dot at its end.
+      expect(await ask(`http://${host}`, [])).toMatch(/is not a public address|ENOTFOUND|EAI_AGAIN/);
+    },
+  );
+
+  test.each(["127.0.0.1", "::1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "fe80::1%eth0"])(
+    "refuses a name that is %s",
+    async (address) => {
+      expect(await ask("http://name.example", [], answers(address))).toContain(
+        `"name.example" is ${address}, which is not a public address`,
+      );
+    },
+  );
+
+  test("answers the addresses of a public name, all that there are", async () => {
+    const resolve = answers("93.184.215.14", "2606:4700:4700::1111");
+    expect(await ask("http://good.example", [], resolve)).toBe("93.184.215.14 2606:4700:4700::1111");
   });
 
-  test("reaches an allowed subnet, also by an IPv4-mapped address", async () => {
-    expect(await connect("http://127.0.0.1", ["127.0.0.0/8"])).toBe("connected");
-    expect(await connect("http://[::ffff:127.0.0.1]", ["127.0.0.0/8"])).toBe("connected");
-    expect(await connect("http://127.0.0.1", ["10.0.0.0/8"])).toContain("is not a public address");
+  test("lets allowed subnets through, also by an IPv4-mapped address", async () => {
+    expect(await ask("http://127.0.0.1", ["127.0.0.0/8"])).toBe("127.0.0.1");
+    expect(await ask("http://[::ffff:127.0.0.1]", ["127.0.0.0/8"])).toBe("::ffff:7f00:1");
+    expect(await ask("http://[fd00::1]", ["fd00::/8"])).toBe("fd00::1");
+    expect(await ask("http://127.0.0.1", ["10.0.0.0/8"])).toContain("is not a public address");
   });
 
-  test("refuses a name when a single one of its addresses is bad", async () => {
-    const resolve = answers("93.184.215.14", "10.0.0.1");
-    expect(await connect("http://mixed.example", ["127.0.0.0/8"], resolve)).toBe(
-      '"mixed.example" is 10.0.0.1, which is not a public address: if it is meant, start the service with --allow-subnet',
+  test.each([
+    ["after a good one", ["93.184.215.14", "10.0.0.1"]],
+    ["before a good one", ["10.0.0.1", "93.184.215.14"]],
+    ["of the other family", ["93.184.215.14", "::ffff:10.0.0.1"]],
+  ])("refuses a name with a single bad address, %s", async (_name, addresses) => {
+    expect(await ask("http://mixed.example", ["127.0.0.0/8"], answers(...addresses))).toMatch(
+      /^"mixed.example" is (::ffff:)?10.0.0.1, which is not a public address: if it is meant, start the service with --allow-subnet$/,
     );
   });
 
-  test("connects to the address it checked, although the name's next answer is another", async () => {
+  test("asks once: the answer is what is connected to", async () => {
     let asked = 0;
     const resolve: Resolve = async () => [{ address: ++asked === 1 ? "127.0.0.1" : "10.0.0.1", family: 4 }];
-    expect(await connect("http://rebind.example", ["127.0.0.0/8"], resolve)).toBe("connected");
+    expect(await ask("http://rebind.example", ["127.0.0.0/8"], resolve)).toBe("127.0.0.1");
     expect(asked).toBe(1);
   });
 
   test("tells when a name has no address", async () => {
-    expect(await connect("http://empty.example", [], answers())).toBe('"empty.example" has no address');
+    expect(await ask("http://empty.example", [], answers())).toBe('"empty.example" has no address');
   });
 });

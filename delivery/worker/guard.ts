@@ -1,26 +1,32 @@
-import { promises as dns, type LookupAddress } from "node:dns";
-import { BlockList, isIP, type LookupFunction } from "node:net";
-import { buildConnector } from "undici";
+import { isIP } from "node:net";
+import type { Address, Resolve } from "./names.ts";
+import { createSubnets, toFinalAddress } from "./subnets.ts";
 
 /** A request was refused before anything was sent: its address is none that deliveries may reach. */
 class AddressRefusedError extends Error {
   override readonly name = "AddressRefusedError";
 }
 
-/** Finds all addresses of a host name. */
-export type Resolve = (hostname: string) => Promise<readonly LookupAddress[]>;
-
 export interface GuardOptions {
   /** Subnets that may be reached although they are not globally routable, such as `127.0.0.0/8`. */
   readonly allowSubnets: readonly string[];
-  /** The system's resolver by default. */
-  readonly resolve?: Resolve;
-  /** How long a connection may take to be made, TLS included. */
-  readonly connectTimeoutMs: number;
+  readonly resolve: Resolve;
 }
 
-// https://www.iana.org/assignments/iana-ipv4-special-registry, and 224.0.0.0/4 and 240.0.0.0/4.
-const specialIpv4 = toBlockList([
+/** Decides which addresses may be reached. Whoever connects must connect to the very addresses that it answered. */
+export interface AddressGuard {
+  /**
+   * The addresses of a host that is an address itself, or a name, which is resolved once: an answer that changes between
+   * check and connection (DNS rebinding) changes nothing.
+   *
+   * @throws AddressRefusedError if any of them is neither globally routable nor in an allowed subnet
+   */
+  addressesOf(hostname: string): Promise<readonly Address[]>;
+}
+
+// https://www.iana.org/assignments/iana-ipv4-special-registry, and 224.0.0.0/4 and 240.0.0.0/4. Everything outside of
+// 2000::/3 is special; so are these inside it: IETF protocols with Teredo, documentation, 6to4.
+const special = createSubnets([
   "0.0.0.0/8",
   "10.0.0.0/8",
   "100.64.0.0/10",
@@ -36,10 +42,6 @@ const specialIpv4 = toBlockList([
   "203.0.113.0/24",
   "224.0.0.0/4",
   "240.0.0.0/4",
-]);
-
-// Everything outside 2000::/3 is special; so are these inside it: IETF protocols with Teredo, documentation, 6to4.
-const specialIpv6 = toBlockList([
   "::/3",
   "4000::/2",
   "8000::/1",
@@ -51,19 +53,7 @@ const specialIpv6 = toBlockList([
 
 /** Whether anybody on the internet may have the address: not one of this host, its network, or a special purpose. */
 export function isGloballyRoutable(ip: string): boolean {
-  const address = unwrap(ip);
-  if (address === null) return false;
-  return !(isIP(address) === 4 ? specialIpv4.check(address, "ipv4") : specialIpv6.check(address, "ipv6"));
-}
-
-/** Subnets in CIDR form as a list to check addresses against. */
-function toBlockList(subnets: readonly string[]): BlockList {
-  const list = new BlockList();
-  for (const subnet of subnets) {
-    const [address = "", prefix = ""] = subnet.split("/");
-    list.addSubnet(address, Number(prefix), isIP(address) === 4 ? "ipv4" : "ipv6");
-  }
-  return list;
+  return toFinalAddress(ip) !== null && !special.has(ip);
 }
 
 /**
@@ -78,44 +68,22 @@ export function refusalOf(url: URL): string | null {
   return null;
 }
 
-/**
- * A connector for undici that only reaches addresses it has checked: a name is resolved once, and refused if any of its
- * addresses is neither globally routable nor in an allowed subnet; the connection goes to the very addresses that were
- * checked, so an answer that changes in between (DNS rebinding) changes nothing.
- */
-export function createGuardedConnector(options: GuardOptions): buildConnector.connector {
-  const resolve = options.resolve ?? ((hostname) => dns.lookup(hostname, { all: true }));
-  const allowed = toBlockList(options.allowSubnets);
-  const mayReach = (ip: string): boolean => {
-    if (isGloballyRoutable(ip)) return true;
-    const address = unwrap(ip);
-    return address !== null && allowed.check(address, isIP(address) === 4 ? "ipv4" : "ipv6");
-  };
-
-  const lookup: LookupFunction = (hostname, lookupOptions, callback) => {
-    resolve(hostname).then(
-      (addresses) => {
-        const [first] = addresses;
-        const refused = addresses.find(({ address }) => !mayReach(address));
-        if (refused) callback(refusal(`"${hostname}" is ${refused.address}, which`), "");
-        else if (!first) callback(new AddressRefusedError(`"${hostname}" has no address`), "");
-        else if (lookupOptions.all) callback(null, [...addresses]);
-        else callback(null, first.address, first.family);
-      },
-      (error: unknown) => {
-        callback(error as NodeJS.ErrnoException, "");
-      },
-    );
-  };
-  const connect = buildConnector({ lookup, timeout: options.connectTimeoutMs, allowH2: false });
-
-  return (target, callback) => {
-    // A literal address is never looked up.
-    if (isIP(target.hostname) !== 0 && !mayReach(target.hostname)) {
-      callback(refusal(`"${target.hostname}"`), null);
-      return;
-    }
-    connect(target, callback);
+export function createAddressGuard({ allowSubnets, resolve }: GuardOptions): AddressGuard {
+  const allowed = createSubnets(allowSubnets);
+  const mayReach = (ip: string): boolean => isGloballyRoutable(ip) || allowed.has(ip);
+  return {
+    async addressesOf(hostname) {
+      const family = isIP(hostname);
+      if (family !== 0) {
+        if (!mayReach(hostname)) throw refusal(`"${hostname}"`);
+        return [{ address: hostname, family }];
+      }
+      const addresses = await resolve(hostname);
+      const refused = addresses.find(({ address }) => !mayReach(address));
+      if (refused) throw refusal(`"${hostname}" is ${refused.address}, which`);
+      if (addresses.length === 0) throw new AddressRefusedError(`"${hostname}" has no address`);
+      return addresses;
+    },
   };
 }
 
@@ -123,31 +91,4 @@ function refusal(subject: string): AddressRefusedError {
   return new AddressRefusedError(
     `${subject} is not a public address: if it is meant, start the service with --allow-subnet`,
   );
-}
-
-/**
- * The address that packets for this one go to in the end: the IPv4 address inside an IPv4-mapped (::ffff:0:0/96) or
- * NAT64 (64:ff9b::/96) one. Null when it is no address, or one with a zone, which only means something on this host.
- */
-function unwrap(ip: string): string | null {
-  const version = isIP(ip);
-  if (version === 4) return ip;
-  if (version !== 6 || ip.includes("%")) return null;
-  const groups = toGroups(ip);
-  const prefix = groups.slice(0, 6).join(":");
-  if (prefix !== "0:0:0:0:0:ffff" && prefix !== "64:ff9b:0:0:0:0") return ip;
-  return groups
-    .slice(6)
-    .flatMap((group) => [parseInt(group, 16) >> 8, parseInt(group, 16) & 0xff])
-    .join(".");
-}
-
-/** The eight groups of an IPv6 address, without leading zeros. */
-function toGroups(ip: string): string[] {
-  // URL parsing writes an IPv6 address in its shortest form, a dotted tail included.
-  const [head = "", tail] = new URL(`http://[${ip}]`).hostname.slice(1, -1).split("::");
-  const before = head === "" ? [] : head.split(":");
-  if (tail === undefined) return before;
-  const after = tail === "" ? [] : tail.split(":");
-  return [...before, ...Array<string>(8 - before.length - after.length).fill("0"), ...after];
 }
