@@ -23,6 +23,7 @@ import { Dispatcher } from "./worker/dispatch.ts";
 import { joinAlone } from "./worker/membership.ts";
 import { silentNotices } from "./worker/notices.ts";
 import { createScheduleClock } from "./worker/schedule-clock.ts";
+import { openKeyRotation } from "./worker/key-rotation.ts";
 import { createSender } from "./worker/send.ts";
 
 /** A service that listens. */
@@ -67,6 +68,8 @@ async function open(config: Config, logger: Logger): Promise<Service> {
   });
   const store = await openSqliteStore(config.dataDir, { masterKeyFile: config.masterKeyFile });
   opened.defer(() => store.close());
+  const keyRotation = openKeyRotation({ store, logger });
+  opened.defer(() => keyRotation.close());
   const credentials = loadCredentials(config, accounts);
 
   const now = Date.now;
