@@ -14,8 +14,6 @@ import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 const maxLifeSeconds = 10 * 365 * 24 * 60 * 60;
-/** How many that have expired are removed where a new one is made. */
-const pruned = 100;
 
 /** What a token for one application may do there; null for everything. */
 export const capabilitiesField = z
@@ -134,7 +132,6 @@ export async function insertToken(
   now: number,
   members: Omit<Token, "id" | "hash" | "createdAt">,
 ): Promise<{ readonly row: Token; readonly token: string }> {
-  await tx.tokens.prune(now, pruned);
   const token = `hp_${randomBytes(32).toString("base64url")}`;
   const row: Token = { id: newId("tok", now), hash: sha256(token), ...members, createdAt: now };
   await tx.tokens.insert(row);
