@@ -34,6 +34,7 @@ const columns: readonly Column[] = [
   { title: "events/s", cell: (row) => spread(row, (round) => round.eventsPerSecond) },
   { title: "of the floor", cell: (row, report) => ofFloor(row, report, floorIds[0]) },
   { title: "of the bare floor", cell: (row, report) => ofFloor(row, report, floorIds[1]) },
+  { title: "of the floor, by CPU", cell: ofFloorByCpu },
   { title: "p50 ms", cell: (row) => spread(row, (round) => round.latency?.p50) },
   { title: "p95 ms", cell: (row) => spread(row, (round) => round.latency?.p95) },
   { title: "p99 ms", cell: (row) => spread(row, (round) => round.latency?.p99) },
@@ -109,6 +110,17 @@ function ofFloor(row: RowResult, { rows }: Report, floorId: string): string {
   const ratios = row.rounds.flatMap(({ eventsPerSecond }, round) => {
     const floorRate = floor.rounds[round]?.eventsPerSecond;
     return eventsPerSecond === null || !floorRate ? [] : [eventsPerSecond / floorRate];
+  });
+  return ratios.length === 0 ? none : spreadText(ratios);
+}
+
+/** The floor's CPU time per event against the row's: the same comparison where other processes are in the way. */
+function ofFloorByCpu(row: RowResult, { rows }: Report): string {
+  const floor = rows.find(({ id }) => id === floorIds[0]);
+  if (floor === undefined || floor.id === row.id || row.id === "a-generator") return none;
+  const ratios = row.rounds.flatMap(({ eventsPerSecond, service }, round) => {
+    const floorCpu = floor.rounds[round]?.service.cpuUsPerEvent;
+    return eventsPerSecond === null || floorCpu === undefined ? [] : [floorCpu / service.cpuUsPerEvent];
   });
   return ratios.length === 0 ? none : spreadText(ratios);
 }
