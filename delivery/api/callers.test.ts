@@ -155,7 +155,7 @@ describe("a token that the service made", () => {
   test("that many requests bring at once is read once", async () => {
     await addToken("hp_org");
     const callers = open();
-    await Promise.all(Array.from({ length: 50 }, () => callers.find("hp_org")));
+    await Promise.all(Array.from({ length: 50 }, async () => callers.find("hp_org")));
     expect(reads).toBe(1);
   });
 
