@@ -16,28 +16,38 @@ export function phaseOf({ openUntil }: EndpointState, now: number): BreakerPhase
   return openUntil > now ? "open" : "halfOpen";
 }
 
+/** What an attempt has shown. */
+interface Shown {
+  readonly verdict: Verdict;
+  readonly answer: Answer;
+  /** Whether it was made to find out about an open breaker's endpoint. */
+  readonly isProbe: boolean;
+  readonly now: number;
+  /** From 0 to 1: probes of many endpoints that failed together are spread by 20 %. */
+  readonly random: number;
+}
+
 /**
  * What an endpoint's breaker makes of an attempt. Only what speaks of the receiver as a whole counts: no answer, 5xx, 408
- * and 429. A 400 says that this message was wrong, not that the next one will be.
+ * and 429. A 400 says that this message was wrong, not that the next one will be; to a probe it says that the receiver is
+ * back.
  *
- * @param random from 0 to 1: probes of many endpoints that failed together are spread by 20 %
  * @returns the same object when nothing changes
  */
 export function afterAttempt(
   state: EndpointState,
-  verdict: Verdict,
-  answer: Answer,
-  now: number,
-  random: number,
+  { verdict, answer, isProbe, now, random }: Shown,
 ): EndpointState {
   if (verdict.kind === "succeeded") return isHealthy(state) ? state : healthyState;
   const failingSince = state.failingSince ?? now;
-  if (!speaksOfReceiver(answer)) return state.failingSince === null ? { ...state, failingSince } : state;
+  if (!speaksOfReceiver(answer)) {
+    if (isProbe) return { ...healthyState, failingSince };
+    return state.failingSince === null ? { ...state, failingSince } : state;
+  }
   const failures = state.failures + 1;
-  const isProbe = state.openUntil !== null;
   // Requests that were under way when it opened say nothing new.
-  if (phaseOf(state, now) === "open") return { ...state, failingSince, failures };
-  if (!isProbe && failures < failuresToOpen) return { ...state, failingSince, failures };
+  const isOld = state.openUntil !== null && !isProbe;
+  if (isOld || (!isProbe && failures < failuresToOpen)) return { ...state, failingSince, failures };
   const openings = state.openings + 1;
   const openMs = openMsOf(openings) * (0.9 + 0.2 * random);
   return { failingSince, failures, openings, openUntil: now + Math.round(openMs) };

@@ -88,6 +88,17 @@ interface Held {
   readonly endpointId: string;
   readonly applicationId: string;
   readonly bytes: number;
+  /** Whether it is to show if the receiver is back: the one thing that goes to an endpoint whose breaker is open. */
+  readonly isProbe: boolean;
+}
+
+/** The one request that may go to an endpoint whose breaker is half-open. */
+interface Probe {
+  readonly endpointId: string;
+  /** What the breaker was open until, and when others may take the next probe. */
+  readonly openUntil: number;
+  readonly nextOpenUntil: number;
+  isUsed: boolean;
 }
 
 /** An endpoint and what its deliveries need. */
@@ -324,7 +335,7 @@ export class Dispatcher implements Publisher {
       const isHeld = order === null && openUntil === null && this.#lanes.reserve(item, rules);
       const delivery = newDelivery(message, endpoint, dueAt, isHeld ? number : null);
       deliveries.push({ ...delivery, order });
-      if (isHeld) held.push({ ...item, delivery: { ...delivery, place: null }, message });
+      if (isHeld) held.push({ ...item, delivery: { ...delivery, place: null }, message, isProbe: false });
     }
     try {
       const answer = answerTo?.(message) ?? null;
@@ -368,21 +379,33 @@ export class Dispatcher implements Publisher {
       const endpoint = entry?.endpoints.get(endpointId);
       // What belongs to a deleted endpoint goes with it.
       if (!entry || !endpoint) return;
-      if (endpoint.disabled) {
-        await this.#endDisabled(delivery);
-        return;
-      }
       const dialect = this.#options.dialectOf(entry.application);
       const rules = this.#rulesOf(entry.application, endpoint, dialect);
-      await this.#attempt({ entry, endpoint, dialect, rules }, message, delivery, freeSlot);
+      if (endpoint.disabled) {
+        await this.#endDisabled(delivery, rules);
+        return;
+      }
+      // The breaker has opened since this left the store: it goes back, with no attempt used up.
+      if (!held.isProbe && isOpen(entry, endpointId)) {
+        await this.#untilDone(() => this.#giveBack([held]));
+        return;
+      }
+      await this.#attempt({ entry, endpoint, dialect, rules }, held, freeSlot);
     } catch (error) {
       // The delivery is taken up again when this node is gone or starts anew.
       logger.error({ err: error, messageId: message.id, endpointId }, "a delivery was interrupted");
+    } finally {
+      // Whatever came of a probe, also when nothing is known of it.
+      if (held.isProbe) {
+        this.#probing.delete(endpointId);
+        this.#note(endpointId, held.applicationId, -Infinity);
+      }
     }
   }
 
-  async #attempt(target: Target, message: Message, delivery: Delivery, freeSlot: () => void): Promise<void> {
+  async #attempt(target: Target, held: Held, freeSlot: () => void): Promise<void> {
     const { sender, now, random, clock } = this.#options;
+    const { message, delivery } = held;
     const { entry, endpoint, dialect, rules } = target;
     const startedAt = now();
     const request = encode(target, message, delivery, startedAt);
@@ -404,10 +427,11 @@ export class Dispatcher implements Publisher {
       : ({ kind: "failed" } as const);
     const recordedAt = clock.now();
     const stateBefore = entry.states.get(endpoint.id) ?? healthyState;
-    const state = afterAttempt(stateBefore, verdict, answer, recordedAt, random());
+    // Something else may have shown meanwhile that the receiver is back.
+    const isProbe = held.isProbe && stateBefore.openUntil !== null;
+    const state = afterAttempt(stateBefore, { verdict, answer, isProbe, now: recordedAt, random: random() });
     // Noted at once: what is sent until the record is written goes by it already.
     if (state !== stateBefore) entry.states.set(endpoint.id, state);
-    this.#probing.delete(endpoint.id);
     const settled = settleAttempt(delivery, verdict, rules, recordedAt, random());
     const attempt: Attempt = {
       id: newId("atmpt", startedAt),
@@ -491,9 +515,9 @@ export class Dispatcher implements Publisher {
     );
   }
 
-  /** A disabled endpoint's delivery ends as failed; one that keeps an order waits until the endpoint is enabled. */
-  async #endDisabled(delivery: Delivery): Promise<void> {
-    const ended = delivery.place === null ? settleDisabled(delivery) : { ...delivery, leasedBy: null };
+  /** A disabled endpoint's delivery ends as failed; where an order is kept, it waits until the endpoint is enabled. */
+  async #endDisabled(delivery: Delivery, { order }: EffectiveRules): Promise<void> {
+    const ended = order === "none" ? settleDisabled(delivery) : { ...delivery, leasedBy: null };
     const node = delivery.leasedBy ?? 0;
     const isRecorded = await this.#untilDone(() =>
       this.#store.settle({
@@ -509,7 +533,8 @@ export class Dispatcher implements Publisher {
 
   /** The breaker has opened: what waits in memory waits in the store from now on. */
   async #drain(endpointId: string): Promise<void> {
-    await this.#untilDone(() => this.#giveBack(this.#lanes.drain(endpointId)));
+    const drained = this.#lanes.drain(endpointId);
+    await this.#untilDone(() => this.#giveBack(drained));
   }
 
   async #giveBack(items: readonly Held[]): Promise<void> {
@@ -574,6 +599,7 @@ export class Dispatcher implements Publisher {
       }
       return;
     }
+    const probes: Probe[] = [];
     try {
       const targets = new Map<string, Target>();
       const claims: EndpointClaim[] = [];
@@ -581,7 +607,7 @@ export class Dispatcher implements Publisher {
       for (const { endpointId, applicationId } of appointments) {
         const target = await this.#targetOf(applicationId, endpointId);
         if (target === undefined) continue;
-        const room = total < claimedOfAll ? await this.#roomFor(target, now) : 0;
+        const room = total < claimedOfAll ? await this.#roomFor(target, now, probes) : 0;
         if (total >= claimedOfAll) this.#agenda.note(endpointId, applicationId, now);
         if (room === 0) continue;
         const limit = Math.min(room, claimedOfOne);
@@ -596,8 +622,12 @@ export class Dispatcher implements Publisher {
         if (!target) continue;
         const { endpointId, applicationId } = delivery;
         const bytes = message.payload?.byteLength ?? 0;
-        this.#lanes.force({ delivery, message, endpointId, applicationId, bytes }, target.rules);
+        const probe = probes.find((taken) => taken.endpointId === endpointId);
+        if (probe) probe.isUsed = true;
+        const isProbe = probe !== undefined;
+        this.#lanes.force({ delivery, message, endpointId, applicationId, bytes, isProbe }, target.rules);
       }
+      await this.#returnProbes(probes);
       for (const [endpointId, at] of nextDueAt) {
         const applicationId = targets.get(endpointId)?.entry.application.id;
         if (at !== null && applicationId !== undefined) this.#agenda.note(endpointId, applicationId, at);
@@ -607,11 +637,24 @@ export class Dispatcher implements Publisher {
       for (const { endpointId, applicationId } of appointments) {
         this.#agenda.note(endpointId, applicationId, now + maxSleepMs);
       }
+      for (const { endpointId, isUsed } of probes) if (!isUsed) this.#probing.delete(endpointId);
     }
   }
 
+  /** Puts probes back that nothing was due for, so that what comes next need not wait for the one after. */
+  async #returnProbes(probes: readonly Probe[]): Promise<void> {
+    const unused = probes.filter(({ isUsed }) => !isUsed);
+    if (unused.length === 0) return;
+    await this.#store.write(async (tx) => {
+      for (const { endpointId, openUntil, nextOpenUntil } of unused) {
+        await tx.endpointStates.takeProbe(endpointId, nextOpenUntil, openUntil);
+      }
+    });
+    for (const { endpointId } of unused) this.#probing.delete(endpointId);
+  }
+
   /** How many deliveries of an endpoint may be claimed now; when none, it is on the agenda for when that changes. */
-  async #roomFor({ entry, endpoint, rules }: Target, now: number): Promise<number> {
+  async #roomFor({ entry, endpoint, rules }: Target, now: number, probes: Probe[]): Promise<number> {
     // Enabled again, it is reconsidered.
     if (endpoint.disabled && rules.order !== "none") return 0;
     const { application } = entry;
@@ -626,15 +669,21 @@ export class Dispatcher implements Publisher {
       this.#agenda.note(endpoint.id, application.id, openUntil);
       return 0;
     }
-    // A probe: should the node die with it, the next one is due after the time that it may take.
-    const nextOpenUntil = now + rules.timeoutMs + openMsOf(state.openings);
-    this.#agenda.note(endpoint.id, application.id, nextOpenUntil);
+    // When it ends, it is on the agenda again.
     if (this.#probing.has(endpoint.id)) return 0;
+    // Should the node die with the probe, the next one can be had after the time that this one may take.
+    const nextOpenUntil = now + rules.timeoutMs + openMsOf(state.openings);
     const isTaken = await this.#store.write((tx) =>
       tx.endpointStates.takeProbe(endpoint.id, openUntil, nextOpenUntil),
     );
-    if (!isTaken) return 0;
+    if (!isTaken) {
+      // Another node has it, or the breaker is not as it is remembered here.
+      this.#options.directory.forget(application.id);
+      this.#agenda.note(endpoint.id, application.id, now + maxSleepMs);
+      return 0;
+    }
     this.#probing.add(endpoint.id);
+    probes.push({ endpointId: endpoint.id, openUntil, nextOpenUntil, isUsed: false });
     return 1;
   }
 
@@ -721,6 +770,11 @@ export class Dispatcher implements Publisher {
       { retryAfterSeconds: 10 },
     );
   }
+}
+
+/** Whether nothing but probes may be sent. */
+function isOpen({ states }: Entry, endpointId: string): boolean {
+  return (states.get(endpointId)?.openUntil ?? null) !== null;
 }
 
 function isBlocking(dialect: Dialect): dialect is BlockingDialect {
