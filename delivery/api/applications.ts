@@ -2,18 +2,19 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import { newId } from "../core/ids.ts";
-import { emptyPolicy } from "../core/policy.ts";
+import { emptyPolicy, type ApplicationPolicy } from "../core/policy.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { isoTime, metadata, queryFlag, refused, textField, throttleRate } from "./fields.ts";
+import { eitherName, isoTime, metadata, queryFlag, textField, throttleRate } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import { applicationPolicyIn, changePolicy, policyOut, type PolicyOut } from "./policy.ts";
 import type { ServerContext } from "./server.ts";
-import { uidField, uidOfNew, type UidKind } from "./uid.ts";
+import { uidAfter, uidField, uidOfNew, type UidKind } from "./uid.ts";
 
 const kind: UidKind = { title: "application", idPrefix: "app_" };
 
@@ -22,16 +23,18 @@ const members = z.object({
   uid: uidField(kind).nullable(),
   throttleRate: throttleRate.nullable(),
   metadata,
-  rateLimit: refused('it is called "throttleRate".'),
+  policy: applicationPolicyIn.nullable(),
+  // Older clients' member.
+  rateLimit: throttleRate.nullable(),
 });
 
 /** The contract's `ApplicationIn`; also what a message may bring along. */
-export const applicationIn = members.partial({ uid: true, throttleRate: true, metadata: true });
-const applicationPatch = members.partial();
+export const applicationIn = eitherName(members.partial().required({ name: true }));
+const applicationPatch = eitherName(members.partial());
 
 type ApplicationIn = z.output<typeof applicationIn>;
 
-/** The contract's `ApplicationOut`. */
+/** The contract's `ApplicationOut`, the member that older clients know, and that of this service where it is set. */
 interface ApplicationOut {
   readonly id: string;
   readonly uid: string | null;
@@ -40,6 +43,8 @@ interface ApplicationOut {
   readonly metadata: Readonly<Record<string, string>>;
   readonly createdAt: string;
   readonly updatedAt: string;
+  readonly rateLimit: number | null;
+  readonly policy?: PolicyOut;
 }
 
 export function registerApplications(instance: FastifyInstance, context: ServerContext): void {
@@ -91,8 +96,11 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
         };
       }
       refuseVendorAccount(context, existing);
-      // A uid that is left out stays: it may be how the caller addresses the application.
-      const changed = { ...withDefaults(body), uid: body.uid === undefined ? existing.uid : body.uid };
+      const changed = {
+        ...withDefaults(body),
+        ...policyMember(emptyPolicy, body),
+        uid: uidAfter(existing, request.params.app, body.uid),
+      };
       return { application: await updateApplication(tx, existing, changed, context.now()), created: false };
     });
     return reply.code(created ? 201 : 200).send(toOut(application));
@@ -103,8 +111,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     return store.write(async (tx) => {
       const existing = await requireApplication(tx, request.caller, request.params.app);
       refuseVendorAccount(context, existing);
-      const { name, uid, throttleRate, metadata } = body;
-      const changes = given({ name, uid, throttleRate, metadata });
+      const changes = { ...toMembers(body), ...policyMember(existing.policy, body) };
       return toOut(await updateApplication(tx, existing, changes, context.now()));
     });
   });
@@ -136,6 +143,7 @@ export async function insertApplication(
     dialect: "svix",
     policy: emptyPolicy,
     ...withDefaults(input),
+    ...policyMember(emptyPolicy, input),
     createdAt: now,
     updatedAt: now,
   };
@@ -145,14 +153,29 @@ export async function insertApplication(
 
 type ApplicationMembers = Pick<Application, "name" | "uid" | "throttleRate" | "metadata">;
 
-function withDefaults({ name, uid, throttleRate, metadata }: ApplicationIn): ApplicationMembers {
-  return { uid: null, throttleRate: null, metadata: {}, ...given({ uid, throttleRate, metadata }), name };
+function withDefaults(input: ApplicationIn): ApplicationMembers {
+  return { uid: null, throttleRate: null, metadata: {}, ...toMembers(input), name: input.name };
+}
+
+/** The members that the caller has given, as they are stored. */
+function toMembers(input: z.output<typeof applicationPatch>): Partial<ApplicationMembers> {
+  const { name, uid, metadata } = input;
+  const throttleRate = input.throttleRate === undefined ? input.rateLimit : input.throttleRate;
+  return given({ name, uid, throttleRate, metadata });
+}
+
+/** Left out it stays as it is, in a PUT too: callers who replace an application by the contract know nothing of it. */
+function policyMember(
+  before: ApplicationPolicy,
+  { policy }: z.output<typeof applicationPatch>,
+): Partial<Pick<Application, "policy">> {
+  return given({ policy: policy === null ? emptyPolicy : policy && changePolicy(before, policy) });
 }
 
 async function updateApplication(
   tx: Tx,
   existing: Application,
-  changes: Partial<ApplicationMembers>,
+  changes: Partial<Application>,
   now: number,
 ): Promise<Application> {
   const application: Application = { ...existing, ...changes, updatedAt: now };
@@ -171,6 +194,7 @@ async function nameConflict(uid: string | null, write: () => Promise<unknown>): 
 
 function toOut(application: Application): ApplicationOut {
   const { id, uid, name, throttleRate, metadata, createdAt, updatedAt } = application;
+  const policy = policyOut(application.policy);
   return {
     id,
     uid,
@@ -179,6 +203,8 @@ function toOut(application: Application): ApplicationOut {
     metadata,
     createdAt: isoTime(createdAt),
     updatedAt: isoTime(updatedAt),
+    rateLimit: throttleRate,
+    ...(policy && { policy }),
   };
 }
 

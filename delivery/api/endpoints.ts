@@ -3,14 +3,8 @@ import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Endpoint, SigningSecret } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
-import { emptyPolicy } from "../core/policy.ts";
-import {
-  createSigningSecret,
-  isSignatureHeader,
-  parseSigningSecret,
-  verificationKeyOf,
-} from "../core/standard-webhooks.ts";
-import { headerProblems } from "../core/wire-headers.ts";
+import { emptyPolicy, type DeliveryPolicy } from "../core/policy.ts";
+import { createSigningSecret, parseSigningSecret, verificationKeyOf } from "../core/standard-webhooks.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import {
@@ -20,34 +14,29 @@ import {
   type ApplicationParams,
 } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { findArchived } from "./event-types.ts";
+import { clientTlsIn, clientTlsOut, type ClientTlsOut } from "./client-tls.ts";
+import { headersField, headersIn, headersPatch, patchHeaders, toHeadersOut } from "./endpoint-headers.ts";
+import { archivedMessage, findArchived } from "./event-types.ts";
 import {
   channelName,
+  eitherName,
   endpointUrl,
   eventTypeName,
   isoTime,
   metadata,
-  refused,
   textField,
   throttleRate,
   uniqueList,
 } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
-import { bodyFault, readInput } from "./input.ts";
-import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
-import { isSensitiveHeader } from "./sensitive-headers.ts";
+import { readInput, validationError } from "./input.ts";
+import { mapPage, paginate, reversedPageQuery } from "./pagination.ts";
+import { changePolicy, deliveryPolicyIn, policyOut, type PolicyOut } from "./policy.ts";
 import type { ServerContext } from "./server.ts";
-import { uidField, uidOfNew, type UidKind } from "./uid.ts";
+import { uidAfter, uidField, uidOfNew, type UidKind } from "./uid.ts";
 
 const kind: UidKind = { title: "endpoint", idPrefix: "ep_" };
-
-const maxHeaders = 50;
-const maxHeaderLength = 4096;
-
-const headers = z.record(z.string(), z.string()).superRefine((entries, issues) => {
-  for (const message of problemsOfHeaders(entries)) issues.addIssue({ code: "custom", message });
-});
 
 const secret = z.string().transform((text, issues) => {
   const parsed = parseSigningSecret(text);
@@ -65,22 +54,22 @@ const members = z.object({
   channels: uniqueList("channels", channelName, 10).nullable(),
   throttleRate: throttleRate.nullable(),
   metadata,
-  // Older clients' member; the contract no longer answers with it.
+  policy: deliveryPolicyIn.nullable(),
+  // Older clients' members.
   version: z.int("The version must be a whole number.").min(1, "The version must be at least 1."),
-  filterTypes: refused('it is called "eventTypes".'),
-  rateLimit: refused('it is called "throttleRate".'),
+  filterTypes: uniqueList("event types", eventTypeName).nullable(),
+  rateLimit: throttleRate.nullable(),
 });
 
-const endpointPatch = members.partial();
-const endpointUpdate = endpointPatch.required({ url: true });
-const endpointIn = endpointUpdate.extend({ secret: secret.nullish(), headers: headers.nullish() });
+/** The contract's `EndpointPatch`, `EndpointUpdate` and `EndpointIn`, with the members that are this service's own. */
+function createShapes(context: ServerContext) {
+  const patch = members.extend({ tls: clientTlsIn(() => context.now()).nullable() }).partial();
+  const update = patch.required({ url: true });
+  const create = update.extend({ secret: secret.nullish(), headers: headersField.nullish() });
+  return { patch: eitherName(patch), update: eitherName(update), create: eitherName(create) };
+}
 
-const headersIn = z.object({ headers });
-/** A null removes the header, as a name in `deleteHeaders` does. */
-const headersPatch = z.object({
-  headers: z.record(z.string(), z.string().nullable()).default({}),
-  deleteHeaders: z.array(z.string()).default([]),
-});
+type Shapes = ReturnType<typeof createShapes>;
 
 const defaultOverlapSeconds = 24 * 60 * 60;
 const maxOverlapSeconds = 7 * 24 * 60 * 60;
@@ -108,7 +97,7 @@ export interface EndpointParams extends ApplicationParams {
 
 type EndpointRequest = FastifyRequest<{ Params: EndpointParams }>;
 
-/** The contract's `EndpointOut`. */
+/** The contract's `EndpointOut`, the members that older clients know, and those of this service where they are set. */
 export interface EndpointOut {
   readonly id: string;
   readonly uid: string | null;
@@ -121,10 +110,16 @@ export interface EndpointOut {
   readonly metadata: Readonly<Record<string, string>>;
   readonly createdAt: string;
   readonly updatedAt: string;
+  readonly filterTypes: readonly string[] | null;
+  readonly rateLimit: number | null;
+  readonly version: number;
+  readonly policy?: PolicyOut;
+  readonly tls?: ClientTlsOut;
 }
 
 export function registerEndpoints(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
+  const shapes = createShapes(context);
 
   /** Finds an endpoint that this API may change, and stores what it becomes. */
   async function change(
@@ -136,7 +131,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
       const application = await requireApplication(tx, caller, params.app);
       refuseVendorAccount(context, application);
       const existing = await requireEndpoint(tx, application, params.endpoint);
-      return save(tx, application, existing, apply(existing), context.now());
+      return save(context, tx, application, existing, apply(existing));
     });
   }
 
@@ -150,7 +145,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     "/app/:app/endpoint",
     requiring("ViewBase"),
     async (request) => {
-      const { query } = readInput(request, { query: orderedPageQuery });
+      const { query } = readInput(request, { query: reversedPageQuery });
       const page = await store.read(async (tx) => {
         const { id } = await requireApplication(tx, request.caller, request.params.app);
         return paginate(query, idOf, (range) => tx.endpoints.list(id, range));
@@ -163,7 +158,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     "/app/:app/endpoint",
     requiring("ManageEndpoint"),
     async (request, reply) => {
-      const { body } = readInput(request, { body: endpointIn });
+      const { body } = readInput(request, { body: shapes.create });
       const answer = await answerOnce(context, request, (keep) =>
         store.write(async (tx) => {
           const application = await requireApplication(tx, request.caller, request.params.app);
@@ -188,7 +183,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     "/app/:app/endpoint/:endpoint",
     requiring("ManageEndpoint"),
     async (request, reply) => {
-      const { body } = readInput(request, { body: endpointUpdate });
+      const { body } = readInput(request, { body: shapes.update });
       const { endpoint, created } = await store.write(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
         refuseVendorAccount(context, application);
@@ -197,13 +192,13 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
           const input = { ...body, uid: uidOfNew(kind, request.params.endpoint, body.uid) };
           return { endpoint: await create(context, tx, application, input), created: true };
         }
-        // A uid that is left out stays: it may be how the caller addresses the endpoint.
         const replaced = {
           ...existing,
           ...withDefaults(body),
-          uid: body.uid === undefined ? existing.uid : body.uid,
+          ...ownMembers(emptyPolicy, body),
+          uid: uidAfter(existing, request.params.endpoint, body.uid),
         };
-        return { endpoint: await save(tx, application, existing, replaced, context.now()), created: false };
+        return { endpoint: await save(context, tx, application, existing, replaced), created: false };
       });
       return reply.code(created ? 201 : 200).send(toEndpointOut(endpoint));
     },
@@ -213,8 +208,13 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     "/app/:app/endpoint/:endpoint",
     requiring("ManageEndpoint"),
     async (request) => {
-      const { body } = readInput(request, { body: endpointPatch });
-      return toEndpointOut(await change(request, (endpoint) => ({ ...endpoint, ...toMembers(body) })));
+      const { body } = readInput(request, { body: shapes.patch });
+      const patched = await change(request, (endpoint) => ({
+        ...endpoint,
+        ...toMembers(body),
+        ...ownMembers(endpoint.policy, body),
+      }));
+      return toEndpointOut(patched);
     },
   );
 
@@ -225,7 +225,9 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
       await store.write(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
         refuseVendorAccount(context, application);
-        await tx.endpoints.delete((await requireEndpoint(tx, application, request.params.endpoint)).id);
+        const endpoint = await requireEndpoint(tx, application, request.params.endpoint);
+        await tx.endpoints.delete(endpoint.id);
+        await context.notices.endpointChanged(tx, application, endpoint, "deleted");
       });
       return reply.code(204).send();
     },
@@ -254,7 +256,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
           refuseVendorAccount(context, application);
           const existing = await requireEndpoint(tx, application, request.params.endpoint);
           const secrets = rotate(existing.secrets, key, context.now(), overlapMs);
-          await save(tx, application, existing, { ...existing, secrets }, context.now());
+          await save(context, tx, application, existing, { ...existing, secrets });
           const rotated = { status: 204, body: "" };
           await keep.within(tx, rotated);
           return rotated;
@@ -268,11 +270,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     "/app/:app/endpoint/:endpoint/headers",
     requiring("ViewBase"),
     async (request) => {
-      const entries = Object.entries((await find(request)).headers);
-      return {
-        headers: Object.fromEntries(entries.filter(([name]) => !isSensitiveHeader(name))),
-        sensitive: entries.map(([name]) => name).filter(isSensitiveHeader),
-      };
+      return toHeadersOut((await find(request)).headers);
     },
   );
 
@@ -293,7 +291,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
       const { body } = readInput(request, { body: headersPatch });
       await change(request, (endpoint) => ({
         ...endpoint,
-        headers: patchHeaders(endpoint.headers, body.headers, body.deleteHeaders),
+        headers: patchHeaders(endpoint.headers, body),
       }));
       return reply.code(204).send();
     },
@@ -312,18 +310,25 @@ export async function requireEndpoint(tx: Tx, application: Application, idOrUid:
 }
 
 export function toEndpointOut(endpoint: Endpoint): EndpointOut {
+  const { filterTypes, throttleRate, tls } = endpoint;
+  const policy = policyOut(endpoint.policy);
   return {
     id: endpoint.id,
     uid: endpoint.uid,
     url: endpoint.url,
     description: endpoint.description,
     disabled: endpoint.disabled,
-    eventTypes: endpoint.filterTypes,
+    eventTypes: filterTypes,
     channels: endpoint.channels,
-    throttleRate: endpoint.throttleRate,
+    throttleRate,
     metadata: endpoint.metadata,
     createdAt: isoTime(endpoint.createdAt),
     updatedAt: isoTime(endpoint.updatedAt),
+    filterTypes,
+    rateLimit: throttleRate,
+    version: endpoint.version,
+    ...(policy && { policy }),
+    ...(tls && { tls: clientTlsOut(tls) }),
   };
 }
 
@@ -356,7 +361,7 @@ async function create(
   context: ServerContext,
   tx: Tx,
   application: Application,
-  input: z.output<typeof endpointIn>,
+  input: z.output<Shapes["create"]>,
 ): Promise<Endpoint> {
   const now = context.now();
   const endpoint: Endpoint = {
@@ -366,6 +371,7 @@ async function create(
     headers: input.headers ?? {},
     policy: emptyPolicy,
     tls: null,
+    ...ownMembers(emptyPolicy, input),
     settings: {},
     secrets: [{ key: input.secret ?? createSigningSecret(context.defaultSignatureType), expiresAt: null }],
     createdAt: now,
@@ -373,19 +379,26 @@ async function create(
   };
   await refuseArchived(tx, application.organizationId, endpoint, []);
   await uidConflict(endpoint.uid, () => tx.endpoints.insert(endpoint));
+  await context.notices.endpointChanged(tx, application, endpoint, "created");
   return endpoint;
 }
 
 async function save(
+  { notices, now }: ServerContext,
   tx: Tx,
-  { organizationId }: Application,
+  application: Application,
   before: Endpoint,
   after: Endpoint,
-  now: number,
 ): Promise<Endpoint> {
-  const endpoint = { ...after, updatedAt: now };
-  await refuseArchived(tx, organizationId, endpoint, before.filterTypes ?? []);
+  const endpoint = { ...after, updatedAt: now() };
+  await refuseArchived(tx, application.organizationId, endpoint, before.filterTypes ?? []);
   await uidConflict(endpoint.uid, () => tx.endpoints.update(endpoint));
+  await notices.endpointChanged(tx, application, endpoint, "updated");
+  if (endpoint.disabled && !before.disabled) {
+    await notices.endpointChanged(tx, application, endpoint, "disabled", { trigger: "manual" });
+  } else if (before.disabled && !endpoint.disabled) {
+    await notices.endpointChanged(tx, application, endpoint, "enabled");
+  }
   return endpoint;
 }
 
@@ -398,8 +411,14 @@ async function refuseArchived(
 ): Promise<void> {
   const added = (endpoint.filterTypes ?? []).filter((name) => !before.includes(name));
   const archived = await findArchived(tx, organizationId, added);
-  if (archived === undefined) return;
-  throw bodyFault(["eventTypes"], `The event type "${archived}" is archived: create it again to use it.`);
+  if (archived.length === 0) return;
+  throw validationError(
+    archived.map((name) => ({
+      path: ["body", "eventTypes"],
+      message: archivedMessage(name),
+      type: "value_error",
+    })),
+  );
 }
 
 async function uidConflict(uid: string | null, write: () => Promise<unknown>): Promise<void> {
@@ -428,7 +447,7 @@ type EndpointMembers = Pick<
   | "version"
 >;
 
-function withDefaults(input: z.output<typeof endpointUpdate>): EndpointMembers {
+function withDefaults(input: z.output<Shapes["update"]>): EndpointMembers {
   return {
     uid: null,
     description: "",
@@ -444,48 +463,24 @@ function withDefaults(input: z.output<typeof endpointUpdate>): EndpointMembers {
 }
 
 /** The members that the caller has given, as they are stored. */
-function toMembers(input: z.output<typeof endpointPatch>): Partial<EndpointMembers> {
-  const {
-    eventTypes: filterTypes,
-    url,
-    uid,
-    description,
-    disabled,
-    channels,
-    throttleRate,
-    metadata,
-    version,
-  } = input;
+function toMembers(input: z.output<Shapes["patch"]>): Partial<EndpointMembers> {
+  const { url, uid, description, disabled, channels, metadata, version } = input;
+  const filterTypes = input.eventTypes === undefined ? input.filterTypes : input.eventTypes;
+  const throttleRate = input.throttleRate === undefined ? input.rateLimit : input.throttleRate;
   return given({ filterTypes, url, uid, description, disabled, channels, throttleRate, metadata, version });
 }
 
-function patchHeaders(
-  before: Readonly<Record<string, string>>,
-  patch: Readonly<Record<string, string | null>>,
-  removed: readonly string[],
-): Record<string, string> {
-  const touched = new Set([...Object.keys(patch), ...removed].map((name) => name.toLowerCase()));
-  const kept = Object.entries(before).filter(([name]) => !touched.has(name.toLowerCase()));
-  const set = Object.entries(patch).filter((entry): entry is [string, string] => entry[1] !== null);
-  const after = Object.fromEntries([...kept, ...set]);
-  const [problem] = problemsOfHeaders(after);
-  if (problem !== undefined) throw bodyFault(["headers"], problem);
-  return after;
-}
-
-function problemsOfHeaders(entries: Readonly<Record<string, string>>): string[] {
-  const names = Object.keys(entries);
-  const problems = headerProblems(entries);
-  for (const name of names.filter(isSignatureHeader)) {
-    problems.push(`The header "${name}" signs the delivery and is set by the service: leave it out.`);
-  }
-  for (const name of names.filter(
-    (candidate) => candidate.length + (entries[candidate] ?? "").length > maxHeaderLength,
-  )) {
-    problems.push(`The header "${name.slice(0, 64)}" is longer than ${maxHeaderLength} characters.`);
-  }
-  if (names.length > maxHeaders) problems.push(`An endpoint has at most ${maxHeaders} headers.`);
-  return problems;
+/**
+ * The members that are this service's own. Left out they stay as they are, in a PUT too: callers who replace an endpoint
+ * by the contract know nothing of them.
+ *
+ * @param before what the members of a policy are changed from
+ */
+function ownMembers(
+  before: DeliveryPolicy,
+  { policy, tls }: z.output<Shapes["patch"]>,
+): Partial<Pick<Endpoint, "policy" | "tls">> {
+  return given({ policy: policy === null ? emptyPolicy : policy && changePolicy(before, policy), tls });
 }
 
 function idOf(endpoint: Endpoint): string {

@@ -5,7 +5,8 @@ import { ServiceError } from "../errors.ts";
 import type { EventType, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { eventTypeName, isoTime, queryFlag, textField } from "./fields.ts";
+import { schemasFaults } from "./event-type-schemas.ts";
+import { eventTypeName, isoTime, nameField, queryFlag, textField } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
@@ -14,11 +15,19 @@ import type { ServerContext } from "./server.ts";
 
 const featureFlag = eventTypeName;
 
+const schemas = z
+  .record(nameField("version", 64), z.record(z.string(), z.unknown()))
+  .superRefine((versions, issues) => {
+    for (const { path, message } of schemasFaults(versions, [])) {
+      issues.addIssue({ code: "custom", path: [...path], message });
+    }
+  });
+
 const members = z.object({
   description: textField("description", 65_536),
   archived: z.boolean(),
   deprecated: z.boolean(),
-  schemas: z.record(z.string(), z.record(z.string(), z.unknown())).nullable(),
+  schemas: schemas.nullable(),
   groupName: eventTypeName.nullable(),
   // One flag in the contract, several in newer clients: both are read, and both are answered with.
   featureFlag: featureFlag.nullable(),
@@ -140,16 +149,22 @@ async function listVisible(
   );
 }
 
-/** The first of the event types that is archived: no new message may be of it, and no endpoint may start to ask for it. */
+/** Those of the event types that are archived: no new message may be of one, and no endpoint may start to ask for it. */
 export async function findArchived(
   tx: Tx,
   organizationId: string,
   names: readonly string[],
-): Promise<string | undefined> {
+): Promise<readonly string[]> {
+  const archived: string[] = [];
   for (const name of names) {
-    if ((await tx.eventTypes.find(organizationId, name))?.archived) return name;
+    if ((await tx.eventTypes.find(organizationId, name))?.archived) archived.push(name);
   }
-  return undefined;
+  return archived;
+}
+
+/** What is said of an archived event type. */
+export function archivedMessage(name: string): string {
+  return `The event type "${name}" is archived: create it again to use it.`;
 }
 
 /** A caller that is limited to one application never learns of event types behind flags that it does not have. */

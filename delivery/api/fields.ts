@@ -87,6 +87,22 @@ export function refused(remedy: string): z.ZodType<null | undefined> {
   return z.null(`This is not supported: ${remedy}`).optional();
 }
 
+/** Members that older clients know by another name: by it, the name that the contract has. */
+export const formerNames = { filterTypes: "eventTypes", rateLimit: "throttleRate" } as const;
+
+/** Takes a member under either of its names; under both, they must say the same. */
+export function eitherName<Shape extends z.ZodObject>(shape: Shape): Shape {
+  return shape.superRefine((value, issues) => {
+    const members = value as Readonly<Record<string, unknown>>;
+    for (const [former, current] of Object.entries(formerNames)) {
+      const values = [members[former], members[current]];
+      if (values.includes(undefined) || JSON.stringify(values[0]) === JSON.stringify(values[1])) continue;
+      const message = `This is the former name of "${current}", which says something else: give one of them.`;
+      issues.addIssue({ code: "custom", path: [former], message });
+    }
+  });
+}
+
 /** How the API writes down a time. */
 export function isoTime(time: number): string {
   return new Date(time).toISOString();

@@ -72,7 +72,7 @@ export function readInput<Body extends z.ZodType = z.ZodUndefined, Query extends
 }
 
 /** The error for faults that a shape cannot know of. */
-function validationError(faults: readonly Fault[]): ServiceError {
+export function validationError(faults: readonly Fault[]): ServiceError {
   return new ServiceError("validation", faults.map((fault) => fault.message).join(" "), { faults });
 }
 

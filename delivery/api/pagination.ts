@@ -10,7 +10,7 @@ export const pageQuery = z.object({
     .string()
     .regex(/^\d{1,9}$/, "The limit must be a whole number.")
     .transform(Number)
-    .refine((limit) => limit >= 1 && limit <= maxLimit, `The limit must be from 1 to ${maxLimit}.`)
+    .refine((limit) => limit <= maxLimit, `The limit must be from 0 to ${maxLimit}.`)
     .default(defaultLimit),
   iterator: z
     .string()
@@ -18,12 +18,13 @@ export const pageQuery = z.object({
     .optional(),
 });
 
+const order = z.enum(["ascending", "descending"], 'The order must be "ascending" or "descending".');
+
 /** The same for lists that may be asked for in either order. */
-export const orderedPageQuery = pageQuery.extend({
-  order: z
-    .enum(["ascending", "descending"], 'The order must be "ascending" or "descending".')
-    .default("ascending"),
-});
+export const orderedPageQuery = pageQuery.extend({ order: order.default("ascending") });
+
+/** The same for lists that begin with what is newest, unless they are asked for the other way round. */
+export const reversedPageQuery = pageQuery.extend({ order: order.default("descending") });
 
 /** Where in a list one is, and which way one goes. */
 export interface Position {

@@ -35,3 +35,17 @@ export function uidOfNew(kind: UidKind, inPath: string, inBody: string | null | 
   }
   return inPath;
 }
+
+/**
+ * The uid after a PUT. One that is left out goes, as every member does, unless the caller has just called it by that name.
+ *
+ * @param inPath what the caller called it by
+ */
+export function uidAfter(
+  existing: { readonly id: string; readonly uid: string | null },
+  inPath: string,
+  inBody: string | null | undefined,
+): string | null {
+  if (inBody !== undefined) return inBody;
+  return inPath === existing.id ? null : existing.uid;
+}
