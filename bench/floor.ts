@@ -18,6 +18,7 @@ import { createSvixDialect } from "../delivery/dialects/index.ts";
 import { createLogger } from "../delivery/log.ts";
 import type { Store } from "../delivery/store/store.ts";
 import type { Directory, Entry } from "../delivery/worker/directory.ts";
+import { silentNotices } from "../delivery/worker/notices.ts";
 import type { Publisher } from "../delivery/worker/publisher.ts";
 import { createSender } from "../delivery/worker/send.ts";
 import { HttpMessages } from "./http-messages.ts";
@@ -135,6 +136,8 @@ async function listenService(): Promise<AddressInfo> {
     // Whoever publishes is known by the administrator's token: the store is never asked.
     store: { onChange: () => undefined } as Partial<Store> as Store,
     publisher: publisher as Publisher,
+    notices: silentNotices,
+    tasks: { wake: () => undefined },
     directory,
     accounts: [],
     dialectOf: () => dialect,

@@ -21,10 +21,13 @@ import { version } from "./version.ts";
 import { createDirectory } from "./worker/directory.ts";
 import { Dispatcher } from "./worker/dispatch.ts";
 import { joinAlone } from "./worker/membership.ts";
-import { silentNotices } from "./worker/notices.ts";
+import { createOperationalEvents } from "./worker/operational-events.ts";
+import { createReplayKinds } from "./worker/recover.ts";
+import { RetentionWorker } from "./worker/retention.ts";
 import { createScheduleClock } from "./worker/schedule-clock.ts";
 import { openKeyRotation } from "./worker/key-rotation.ts";
 import { createSender } from "./worker/send.ts";
+import { TaskRunner } from "./worker/tasks.ts";
 
 /** A service that listens. */
 export interface Service {
@@ -98,13 +101,18 @@ async function open(config: Config, logger: Logger): Promise<Service> {
   const membership = await joinAlone(store);
   opened.defer(() => membership.close());
   const directory = createDirectory(store);
-  const dispatcher = new Dispatcher({
+  const notices = createOperationalEvents({
+    store,
+    directory,
+    publisher: { publishWithin: (...event) => dispatcher.publishWithin(...event) },
+  });
+  const dispatcher: Dispatcher = new Dispatcher({
     store,
     directory,
     membership,
     sender,
     dialectOf,
-    notices: silentNotices,
+    notices,
     logger,
     now,
     clock,
@@ -113,6 +121,9 @@ async function open(config: Config, logger: Logger): Promise<Service> {
     disableAfterMs: config.disableAfterMs,
     maxBacklog: config.maxBacklog,
   });
+  const kinds = createReplayKinds({ store, dialectOf, clock });
+  const tasks = new TaskRunner({ store, membership, kinds, logger, now });
+  const retention = new RetentionWorker({ store, membership, rules: config, logger });
   let url = "";
   const publicUrl = (): string => config.publicUrl ?? url;
   const served: ServedAccount[] = [];
@@ -134,6 +145,8 @@ async function open(config: Config, logger: Logger): Promise<Service> {
   const server = createServer({
     store,
     publisher: dispatcher,
+    notices,
+    tasks,
     directory,
     accounts: served,
     dialectOf,
@@ -159,6 +172,9 @@ async function open(config: Config, logger: Logger): Promise<Service> {
   // First of all when closing: the server still answers then, so that deliveries to the inbox arrive.
   opened.defer(() => dispatcher.stop(config.stopTimeoutMs));
   await dispatcher.start();
+  opened.defer(() => Promise.all([tasks.stop(), retention.stop()]).then());
+  tasks.start();
+  retention.start();
 
   const closing = opened.move();
   return { url, credentials, close: () => closing.disposeAsync() };

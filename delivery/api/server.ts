@@ -13,7 +13,9 @@ import type { AccountContext, VendorAccount } from "../dialects/account.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import type { Directory } from "../worker/directory.ts";
+import type { Notices } from "../worker/notices.ts";
 import type { Publisher } from "../worker/publisher.ts";
+import type { TaskRunner } from "../worker/tasks.ts";
 import { registerAppPortal } from "./app-portal.ts";
 import { registerApplications } from "./applications.ts";
 import { registerAttempts } from "./attempts.ts";
@@ -28,13 +30,20 @@ import { registerHook } from "./hook.ts";
 import { registerInbox } from "./inbox.ts";
 import { addJsonParser } from "./input.ts";
 import { registerMessages } from "./messages.ts";
+import { makeOperational, toOperationalPath } from "./operational-webhooks.ts";
 import { registerOrganizations } from "./organizations.ts";
+import { registerRecover } from "./recover.ts";
+import { registerTasks } from "./tasks.ts";
 import { registerTokens } from "./tokens.ts";
 
 /** What the HTTP side of the service works with. */
 export interface ServerContext {
   readonly store: Store;
   readonly publisher: Publisher;
+  /** Whom changes of endpoints are told to. */
+  readonly notices: Pick<Notices, "endpointChanged">;
+  /** To be woken when there is a new background task. */
+  readonly tasks: Pick<TaskRunner, "wake">;
   /** Applications and event types as last committed, from memory. */
   readonly directory: Directory;
   /** The vendor accounts the service holds; their routes are mounted at their prefixes. */
@@ -83,6 +92,7 @@ export function createServer(context: ServerContext): FastifyInstance {
     bodyLimit: context.limits.maxBodyBytes,
     http: { maxHeaderSize: maxHeadBytes },
     requestTimeout: requestTimeoutMs,
+    rewriteUrl: ({ url = "" }) => toOperationalPath(url),
     routerOptions: { maxParamLength },
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
@@ -119,6 +129,7 @@ export function createServer(context: ServerContext): FastifyInstance {
     async (api) => {
       addJsonParser(api);
       api.addHook("onRequest", authenticated);
+      api.addHook("preHandler", makeOperational(context));
       // Its own handler, so that only callers with the token learn which routes there are.
       api.setNotFoundHandler(answerNotFound(allowedMethods));
       registerApplications(api, context);
@@ -126,6 +137,8 @@ export function createServer(context: ServerContext): FastifyInstance {
       registerEndpoints(api, context);
       registerMessages(api, context);
       registerAttempts(api, context);
+      registerRecover(api, context);
+      registerTasks(api, context);
       registerHook(api, context);
       registerAppPortal(api, context);
       registerOrganizations(api, context);

@@ -4,10 +4,7 @@ import type { Endpoint } from "../core/endpoint.ts";
 import type { Message } from "../core/message.ts";
 import type { Tx } from "../store/store.ts";
 
-/**
- * What became of an endpoint. `disabled` and `enabled` are told instead of `updated` where nothing else has changed that
- * its owner would want to know.
- */
+/** What became of an endpoint. One that is disabled or enabled by hand was updated too. */
 export type EndpointChange = "created" | "updated" | "deleted" | "disabled" | "enabled";
 
 /** Why an endpoint was disabled: by somebody's hand, or by the service after it had failed since then. */

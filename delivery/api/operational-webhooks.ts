@@ -1,0 +1,25 @@
+import type { FastifyRequest } from "fastify";
+import { ensureOperational, operationalUid } from "../worker/operational-events.ts";
+import type { ApplicationParams } from "./application-access.ts";
+import type { ServerContext } from "./server.ts";
+
+const hostedPath = /^\/api\/v1\/operational-webhook\/endpoint(?=[/?]|$)/;
+
+/**
+ * The path of a request, where it is one of Svix's hosted API for endpoints of operational webhooks: they are endpoints of
+ * an application here, managed by the same routes as any other's.
+ */
+export function toOperationalPath(url: string): string {
+  return url.replace(hostedPath, `/api/v1/app/${operationalUid}/endpoint`);
+}
+
+/** Makes the application for operational events when an organization first addresses it. */
+export function makeOperational({ store, directory, now }: ServerContext) {
+  return async (request: FastifyRequest): Promise<void> => {
+    const { app } = request.params as Partial<ApplicationParams>;
+    if (app !== operationalUid || request.caller.limits !== null) return;
+    const { organizationId } = request.caller;
+    if (await directory.findByName(organizationId, operationalUid)) return;
+    await store.write((tx) => ensureOperational(tx, organizationId, now()));
+  };
+}
