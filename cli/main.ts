@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { settings, type Flags, type Setting } from "../delivery/config.ts";
 import { version } from "../delivery/version.ts";
+import { registerKeyCommands } from "./key.ts";
 import { toOption } from "./setting-option.ts";
 
 const program = new Command("hookplane")
@@ -50,5 +51,7 @@ writes the credentials to <data-dir>/credentials.json; variables such as HOOKPLA
 Exit codes: 0 stopped, 1 unexpected failure, 2 wrong settings, 3 address or port cannot be had,
 4 data folder in use or unusable, 5 credentials unusable. The last line on standard error says why.`,
 );
+
+registerKeyCommands(program);
 
 await program.parseAsync();
