@@ -1,9 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Application } from "../core/application.ts";
 import { afterAttempt, isFailingTooLong, openMsOf, phaseOf } from "../core/breaker.ts";
 import type { Attempt, Delivery } from "../core/delivery.ts";
 import type { BlockingDialect, Dialect, HookOutcome, OutgoingRequest } from "../core/dialect.ts";
 import { effectiveRules, judgeBy, orderKeyOf, type EffectiveRules } from "../core/effective-rules.ts";
-import { healthyState, type EndpointState } from "../core/endpoint-state.ts";
+import { healthyState } from "../core/endpoint-state.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
 import { isFull, type Message } from "../core/message.ts";
@@ -43,6 +44,8 @@ const lookIntervalMs = 5_000;
 const countIntervalMs = 60_000;
 /** Waits between tries to write down what came of an attempt, while the database cannot be written. */
 const recordRetryMs = [100, 500, 2_000, 5_000] as const;
+/** How often a delivery asks whether this node is still alive in the eyes of the others. */
+const membershipRetryMs = 100;
 /** How often a publisher decides anew because the application has changed under its hands. */
 const maxStaleTries = 10;
 /** How much of a blocking hook's answer is read: it may hold a whole message to publish instead. */
@@ -152,7 +155,7 @@ export class Dispatcher implements Publisher {
         this.#store.write((tx) =>
           tx.endpointStates.takeSlots(endpointId, ratePerSecond, count, options.clock.now()),
         ),
-      now: options.clock.now,
+      now: () => options.clock.now(),
     });
     this.#store.onChange(({ dueEndpoints, applicationIds }) => {
       for (const [endpointId, { applicationId, at }] of dueEndpoints)
@@ -194,7 +197,12 @@ export class Dispatcher implements Publisher {
     // Requests that are cut off here are not recorded: they stay pending, and are made again after the next start.
     await this.#options.sender.close();
     await this.#lanes.idle();
-    await this.#giveBack(this.#lanes.takeWaiting());
+    await this.#giveBack(this.#lanes.takeWaiting()).catch((error: unknown) => {
+      this.#options.logger.error(
+        { err: error },
+        "what waits is given back when this node is known to be gone",
+      );
+    });
   }
 
   get metrics(): DeliveryMetrics {
@@ -324,6 +332,7 @@ export class Dispatcher implements Publisher {
     const dueAt = clock.now();
     const bytes = message.payload?.byteLength ?? 0;
     const { number } = membership;
+    const isMember = membership.holds(number);
     const deliveries: NewDelivery[] = [];
     const held: Held[] = [];
     for (const endpoint of entry.endpoints.values()) {
@@ -332,7 +341,7 @@ export class Dispatcher implements Publisher {
       const order = orderKeyOf(rules, message.orderingKey);
       const { openUntil } = entry.states.get(endpoint.id) ?? healthyState;
       const item = { endpointId: endpoint.id, applicationId: message.applicationId, bytes };
-      const isHeld = order === null && openUntil === null && this.#lanes.reserve(item, rules);
+      const isHeld = isMember && order === null && openUntil === null && this.#lanes.reserve(item, rules);
       const delivery = newDelivery(message, endpoint, dueAt, isHeld ? number : null);
       deliveries.push({ ...delivery, order });
       if (isHeld) held.push({ ...item, delivery: { ...delivery, place: null }, message, isProbe: false });
@@ -373,9 +382,14 @@ export class Dispatcher implements Publisher {
     const { logger, membership } = this.#options;
     const { delivery, message, endpointId } = held;
     try {
-      const entry = await this.#untilDone(() => this.#options.directory.find(held.applicationId));
-      // While this waited, the node may have been taken for dead and the delivery be somebody else's.
-      if (delivery.leasedBy === null || !membership.holds(delivery.leasedBy)) return;
+      let entry = await this.#untilDone(() => this.#options.directory.find(held.applicationId));
+      // While this waited, the node may have been taken for dead and the delivery be somebody else's: its next sign of
+      // life tells. It keeps its number where nobody has, and then nobody else will send what it holds.
+      while (delivery.leasedBy === null || !membership.holds(delivery.leasedBy)) {
+        if (delivery.leasedBy !== membership.number || this.#isStopping) return;
+        await sleep(membershipRetryMs);
+        entry = await this.#untilDone(() => this.#options.directory.find(held.applicationId));
+      }
       const endpoint = entry?.endpoints.get(endpointId);
       // What belongs to a deleted endpoint goes with it.
       if (!entry || !endpoint) return;
@@ -471,15 +485,26 @@ export class Dispatcher implements Publisher {
     const isTold =
       notice !== null && (await this.#options.notices.isWanted(entry.application.organizationId));
     if (!isDisabled && !isTold) return await this.#store.settle(outcome);
-    return await this.#store.write(async (tx) => {
-      if (!(await tx.deliveries.record(outcome))) return false;
-      const { attempt } = outcome;
-      if (isTold && attempt) {
-        await this.#options.notices.attempt(tx, entry.application, message, endpoint, attempt, notice);
-      }
-      if (isDisabled) await this.#disable(tx, entry.application, endpoint, outcome);
-      return true;
-    });
+    try {
+      return await this.#store.write(async (tx) => {
+        if (!(await tx.deliveries.record(outcome))) return false;
+        const { attempt } = outcome;
+        if (isTold && attempt) {
+          await this.#options.notices.attempt(tx, entry.application, message, endpoint, attempt, notice);
+        }
+        if (isDisabled) await this.#disable(tx, entry.application, endpoint, outcome);
+        return true;
+      });
+    } catch (error) {
+      if (isOutage(error)) throw error;
+      // What keeps the owner from being told keeps nothing from being recorded.
+      const { messageId, endpointId } = outcome.delivery;
+      this.#options.logger.error(
+        { err: error, messageId, endpointId },
+        "an attempt's notice could not be given",
+      );
+      return await this.#store.settle(outcome);
+    }
   }
 
   /** Disables the endpoint as it is now, unless it was deleted or disabled meanwhile. */
@@ -739,11 +764,10 @@ export class Dispatcher implements Publisher {
       try {
         return await work();
       } catch (error) {
-        const isOutage = error instanceof ServiceError && error.code === "unavailable";
-        if (!isOutage || this.#isStopping) throw error;
+        if (!isOutage(error) || this.#isStopping) throw error;
         this.#options.logger.error({ err: error }, "the database cannot be used; trying again");
         const waitMs = recordRetryMs[Math.min(tries, recordRetryMs.length - 1)];
-        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        await sleep(waitMs);
       }
     }
   }
@@ -775,6 +799,11 @@ export class Dispatcher implements Publisher {
 /** Whether nothing but probes may be sent. */
 function isOpen({ states }: Entry, endpointId: string): boolean {
   return (states.get(endpointId)?.openUntil ?? null) !== null;
+}
+
+/** Whether the database cannot be used now, which another try may find different. */
+function isOutage(error: unknown): boolean {
+  return error instanceof ServiceError && error.code === "unavailable";
 }
 
 function isBlocking(dialect: Dialect): dialect is BlockingDialect {
