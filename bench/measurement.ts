@@ -134,6 +134,9 @@ export async function costing(run: Run, subject: Subject, work: () => Promise<Ou
       cpuUsPerEvent: (ms * 1e3) / accepted,
       rssMiB: peaks[index]! / 2 ** 20,
     }));
+    if (subject.databasePid !== null && database!.cpuSeconds === 0) {
+      throw new Error("The database was not used: the service kept its data elsewhere");
+    }
     return {
       ...outcome,
       service: service!,
@@ -169,8 +172,12 @@ export function toMeasurement(outcome: Costed, given: Partial<Measurement> = {})
     database,
     harness,
     othersShare,
-    figures: {},
     ...given,
+    figures: {
+      ...(load.lateness.count > 0 && { "started late, p99 ms": load.lateness.p99 }),
+      ...(received.stray > 0 && { "arrivals of earlier events": received.stray }),
+      ...given.figures,
+    },
   };
 }
 

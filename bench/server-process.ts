@@ -97,8 +97,7 @@ async function start(
       if (rest.length > 0) resolve(JSON.parse(line!) as { url: string });
     });
     child.on("exit", () => {
-      const said = readFileSync(logFile, "utf8").trim().split("\n").slice(-5).join("\n");
-      reject(new Error(`The server did not start. It said last:\n${said}`));
+      reject(new Error(`The server did not start: ${reasonOf(readFileSync(logFile, "utf8"))}`));
     });
   });
   const slow = sleep(startMs, undefined, { ref: false }).then(() => {
@@ -115,6 +114,12 @@ async function start(
     await stop(child);
     throw error;
   }
+}
+
+/** The last line of a log that speaks of a failure, or else its last. */
+function reasonOf(log: string): string {
+  const lines = log.trim().split("\n");
+  return lines.findLast((line) => /"event":"failed"|^\w*Error\b/.test(line)) ?? lines.at(-1) ?? "";
 }
 
 /** Settings of whoever runs the bench are not those of the service that is measured. */
