@@ -31,7 +31,7 @@ export interface Measurement {
 }
 
 /** What processes used during a round. */
-export interface Cost {
+interface Cost {
   readonly cpuSeconds: number;
   /** Per event that was accepted, those included that the receiver does not answer. */
   readonly cpuUsPerEvent: number;

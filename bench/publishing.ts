@@ -12,7 +12,7 @@ const batchConnections = 8;
 
 /** The application of most rows. */
 export const application = "bench";
-export const eventType = "bench.order";
+const eventType = "bench.order";
 
 /** 64 publishers, each of which waits for its answer before it sends again. */
 export const closedLoop: Load["pace"] = { kind: "closed", connections };
