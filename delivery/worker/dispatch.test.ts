@@ -1,52 +1,19 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type IncomingHttpHeaders } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, describe, expect, test, vi } from "vitest";
-import type { Application } from "../core/application.ts";
-import type { BlockingDialect, Dialect } from "../core/dialect.ts";
+import { describe, expect, test, vi } from "vitest";
+import type { BlockingDialect } from "../core/dialect.ts";
 import type { Endpoint } from "../core/endpoint.ts";
-import { judgeAnswer } from "../core/verdict.ts";
-import { createLogger } from "../log.ts";
-import { openSqliteStore } from "../store/sqlite-store.ts";
-import type { Store } from "../store/store.ts";
-import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
-import { createSender } from "./send.ts";
-
-/** Waits until it holds; long enough for a busy machine. */
-const eventually = (check: () => unknown): Promise<unknown> =>
-  vi.waitFor(check, { timeout: 10_000, interval: 10 });
-
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-/** Sends the payload as it is, with the ids in headers; retries twice, quickly. */
-const plainDialect: Dialect = {
-  name: "plain",
-  eventTypes: [],
-  retryDelaysMs: [30, 30],
-  jitter: 0,
-  timeoutMs: 1_000,
-  problemsOf: (eventType, payload) => [
-    ...(eventType.startsWith("x") ? [`The event type "${eventType}" is unknown.`] : []),
-    ...(typeof payload === "object" ? [] : ["The payload must be an object."]),
-  ],
-  selects: (endpoint, message) => endpoint.filterTypes?.includes(message.eventType) ?? true,
-  encode: ({ endpoint, message, attempt }) => {
-    if (endpoint.settings["broken"] === true) throw new Error("the template has no end");
-    return {
-      method: "POST",
-      url: endpoint.url,
-      headers: { "x-message": message.id, "x-attempt": String(attempt) },
-      body: message.payload,
-    };
-  },
-  judge: judgeAnswer,
-  verify: () => ({ verified: false, reason: "not asked" }),
-};
+import { ServiceError } from "../errors.ts";
+import {
+  application,
+  createTestClock,
+  endpointTo,
+  event,
+  eventually,
+  openEngine,
+  openReceiver,
+  plainDialect,
+  startNode,
+} from "./engine.suite.ts";
+import { silentNotices, type AttemptNotice } from "./notices.ts";
 
 const blockingDialect: BlockingDialect = {
   ...plainDialect,
@@ -59,109 +26,8 @@ const blockingDialect: BlockingDialect = {
   },
 };
 
-interface Request {
-  readonly url: string;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: string;
-}
-type Respond = (
-  request: Request,
-  count: number,
-) => { status: number; headers?: Record<string, string>; body?: string } | null;
-
-/** A receiver that answers as told; null answers nothing. */
-async function openReceiver(respond: Respond = () => ({ status: 200 })) {
-  const requests: Request[] = [];
-  const server = createServer((incoming, response) => {
-    let body = "";
-    incoming.on("data", (chunk: Buffer) => (body += chunk.toString()));
-    incoming.on("end", () => {
-      const request = { url: incoming.url!, headers: incoming.headers, body };
-      requests.push(request);
-      const answer = respond(request, requests.length);
-      if (answer) response.writeHead(answer.status, answer.headers).end(answer.body);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  cleanups.push(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests };
-}
-
-const application: Application = {
-  id: "app_1",
-  uid: "shop",
-  name: "Shop",
-  dialect: "plain",
-  throttleRate: null,
-  metadata: {},
-  createdAt: 1,
-  updatedAt: 1,
-};
-
-function endpointTo(url: string, changes: Partial<Endpoint> = {}): Endpoint {
-  return {
-    id: "ep_1",
-    applicationId: "app_1",
-    uid: null,
-    url,
-    description: "",
-    filterTypes: null,
-    channels: null,
-    headers: {},
-    disabled: false,
-    throttleRate: null,
-    version: 1,
-    metadata: {},
-    settings: {},
-    secrets: [],
-    createdAt: 1,
-    updatedAt: 1,
-    ...changes,
-  };
-}
-
-async function openEngine(endpoints: readonly Endpoint[], options: Partial<DispatcherOptions> = {}) {
-  const folder = mkdtempSync(join(tmpdir(), "hookplane-dispatch-"));
-  const store = await openSqliteStore(folder);
-  await store.write(async (tx) => {
-    await tx.applications.insert(application);
-    for (const endpoint of endpoints) await tx.endpoints.insert(endpoint);
-  });
-  const dispatcher = startDispatcher(store, options);
-  cleanups.push(async () => {
-    await dispatcher.stop(0);
-    await store.close();
-    rmSync(folder, { recursive: true });
-  });
-  await dispatcher.start();
-  const stateOf = async (messageId: string, endpointId = "ep_1") =>
-    await store.read((tx) => tx.deliveries.find(messageId, endpointId));
-  const attemptsOf = async (messageId: string) =>
-    await store.read((tx) => tx.attempts.list({ applicationId: "app_1", messageId }, { limit: 100 }));
-  return { store, dispatcher, stateOf, attemptsOf };
-}
-
-function startDispatcher(store: Store, options: Partial<DispatcherOptions> = {}): Dispatcher {
-  const now = Date.now;
-  const sender = createSender({ allowSubnets: ["127.0.0.0/8"], userAgent: "Hookplane/test", now });
-  return new Dispatcher({
-    store,
-    sender,
-    dialectOf: () => plainDialect,
-    logger: createLogger("silent"),
-    now,
-    random: () => 0.5,
-    ...options,
-  });
-}
-
-const event = (eventType = "order.paid", text = '{ "amount": 1.0 }') => ({
-  eventType,
-  payload: Buffer.from(text),
-});
+/** The database cannot be written for a while. */
+const outage = () => Promise.reject(new ServiceError("unavailable", "disk full"));
 
 describe("publish()", () => {
   test("an event arrives at each endpoint that wants it, as the very bytes that were published", async () => {
@@ -211,34 +77,57 @@ describe("publish()", () => {
     });
   });
 
-  test("refuses an event id that is taken, and delivers the first only", async () => {
+  test("an event id that comes again is answered with the message of the first time, and delivered once", async () => {
     const receiver = await openReceiver();
     const { dispatcher } = await openEngine([endpointTo(receiver.url)]);
-    const [first, second] = await Promise.allSettled([
-      dispatcher.publish(application, { ...event(), eventId: "order-1" }),
-      dispatcher.publish(application, { ...event(), eventId: "order-1" }),
-    ]);
-    expect(first.status).toBe("fulfilled");
-    expect(second).toMatchObject({
-      reason: { code: "conflict", message: 'There is a message with the event id "order-1"' },
-    });
+    const publish = () => dispatcher.publish(application, { ...event(), eventId: "order-1" });
+    const [first, second] = await Promise.all([publish(), publish()]);
+    const third = await publish();
+    expect([second, third].map(({ id, createdAt }) => [id, createdAt])).toEqual(
+      [first, first].map(({ id, createdAt }) => [id, createdAt]),
+    );
     await eventually(() => {
       expect(receiver.requests).toHaveLength(1);
     });
     await eventually(() => {
-      expect(dispatcher.metrics.deliveriesHeld).toBe(0);
+      expect(dispatcher.metrics).toMatchObject({ deliveriesHeld: 0, attemptsRunning: 0 });
+    });
+    expect(receiver.requests).toHaveLength(1);
+  });
+
+  test.each([
+    ["payload", event("order.paid", "{}")],
+    ["event type", event("order.sent")],
+    ["ordering key", { ...event(), orderingKey: "k" }],
+    ["channels", { ...event(), channels: ["c"] }],
+    ["tags", { ...event(), tags: ["t"] }],
+  ])("refuses an event id that comes again with another %s", async (_what, changed) => {
+    const { dispatcher } = await openEngine([]);
+    await dispatcher.publish(application, { ...event(), eventId: "order-1" });
+    await expect(dispatcher.publish(application, { ...changed, eventId: "order-1" })).rejects.toMatchObject({
+      code: "conflict",
+      message: 'There is another message with the event id "order-1": take a new id for each event',
     });
   });
 
-  test("what is written alongside is kept with the message, or refuses it", async () => {
+  test("the answer to a key is kept with the message, and refuses another message", async () => {
     const { dispatcher, store } = await openEngine([]);
-    const entry = { key: "k", requestHash: "h", status: 202, body: "", expiresAt: 10 };
-    await dispatcher.publish(application, event(), (tx) => tx.idempotency.insert(entry, 1));
-    await expect(
-      dispatcher.publish(application, event(), (tx) => tx.idempotency.insert(entry, 1)),
-    ).rejects.toMatchObject({ name: "ConflictError", rule: "idempotency.key" });
+    const now = Date.now();
+    const answerTo = ({ id }: { id: string }) => ({
+      key: "k",
+      requestHash: "h",
+      status: 202,
+      body: id,
+      expiresAt: now + 60_000,
+    });
+    const { id } = await dispatcher.publish(application, event(), { answerTo });
+    await expect(dispatcher.publish(application, event(), { answerTo })).rejects.toMatchObject({
+      name: "ConflictError",
+      rule: "idempotency.key",
+    });
     const messages = await store.read((tx) => tx.messages.list({ applicationId: "app_1" }, { limit: 9 }));
-    expect(messages).toHaveLength(1);
+    expect(messages.map((message) => message.id)).toEqual([id]);
+    expect(await store.read((tx) => tx.idempotency.find("k", now))).toMatchObject({ body: id });
   });
 
   test("an application that is gone is not found", async () => {
@@ -343,15 +232,33 @@ describe("delivery", () => {
     expect(await attemptsOf(message.id)).toHaveLength(receiver.requests.length);
   });
 
-  test("an endpoint that is deleted while it is being sent to leaves no delivery behind", async () => {
-    const receiver = await openReceiver(() => null);
-    const { dispatcher, store, stateOf } = await openEngine([endpointTo(receiver.url)]);
+  test("an endpoint that is deleted while it is being sent to gets nothing more, retries included", async () => {
+    let answer = (): void => undefined;
+    const receiver = await openReceiver(
+      () =>
+        new Promise(
+          (resolve) =>
+            (answer = () => {
+              resolve({ status: 500 });
+            }),
+        ),
+    );
+    const { dispatcher, store, attemptsOf } = await openEngine([
+      endpointTo(receiver.url, { policy: { concurrency: 1 } }),
+    ]);
     const message = await dispatcher.publish(application, event());
+    await dispatcher.publish(application, event());
     await eventually(() => {
       expect(receiver.requests).toHaveLength(1);
     });
     await store.write((tx) => tx.endpoints.delete("ep_1"));
-    expect(await stateOf(message.id)).toBeUndefined();
+    answer();
+    await eventually(async () => {
+      expect(await attemptsOf(message.id)).toHaveLength(1);
+      expect(dispatcher.metrics.deliveriesHeld).toBe(0);
+    });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(receiver.requests).toHaveLength(1);
   });
 
   test("what cannot be encoded, and where the guard lets nothing go, is on record with the reason", async () => {
@@ -374,8 +281,8 @@ describe("delivery", () => {
     const hanging = await openReceiver(() => null);
     const healthy = await openReceiver();
     const { dispatcher } = await openEngine(
-      [endpointTo(hanging.url), endpointTo(healthy.url, { id: "ep_2" })],
-      { limits: { concurrency: 2, laneCapacity: 4, totalCapacity: 10 } },
+      [endpointTo(hanging.url, { policy: { concurrency: 2 } }), endpointTo(healthy.url, { id: "ep_2" })],
+      { limits: { laneCapacity: 4, totalCapacity: 10 } },
     );
     await Promise.all(Array.from({ length: 100 }, () => dispatcher.publish(application, event())));
     await eventually(() => {
@@ -390,22 +297,17 @@ describe("delivery", () => {
   test("what came of an attempt is written down once the database can be written again", async () => {
     const receiver = await openReceiver();
     const { dispatcher, store, stateOf } = await openEngine([endpointTo(receiver.url)]);
-    const { ServiceError } = await import("../errors.ts");
-    const write = store.write.bind(store);
-    let failures = 0;
     const message = await dispatcher.publish(application, event());
-    vi.spyOn(store, "write").mockImplementation((fn) =>
-      failures++ < 2 ? Promise.reject(new ServiceError("unavailable", "disk full")) : write(fn),
-    );
+    const settle = vi.spyOn(store, "settle").mockImplementationOnce(outage).mockImplementationOnce(outage);
     await eventually(async () => {
       expect(await stateOf(message.id)).toMatchObject({ state: "succeeded" });
     });
-    expect(failures).toBeGreaterThan(2);
+    expect(settle.mock.calls.length).toBeGreaterThan(2);
     expect(receiver.requests).toHaveLength(1);
   });
 
   test("a retry that is due at once is made at once, each time", async () => {
-    const receiver = await openReceiver((_request, count) => ({ status: count < 20 ? 500 : 200 }));
+    const receiver = await openReceiver((_request, count) => ({ status: count < 20 ? 400 : 200 }));
     const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url)], {
       dialectOf: () => ({ ...plainDialect, retryDelaysMs: new Array<number>(30).fill(0) }),
     });
@@ -431,6 +333,166 @@ describe("delivery", () => {
       });
     });
     expect(dispatcher.metrics.attemptDuration.counts.at(-1)).toBe(2);
+  });
+});
+
+describe("an outage of the database", () => {
+  test("when a breaker opens does not lose what goes back to the store", async () => {
+    const clock = createTestClock();
+    let status = 500;
+    const receiver = await openReceiver(() => ({ status }));
+    const dialectOf = () => ({ ...plainDialect, retryDelaysMs: [1_000] });
+    const endpoint = endpointTo(receiver.url, { policy: { concurrency: 2 } });
+    const { dispatcher, store, stateOf, breakerOf } = await openEngine([endpoint], { clock, dialectOf });
+    const settle = store.settle.bind(store);
+    let refused = 0;
+    vi.spyOn(store, "settle").mockImplementation((outcome) => {
+      if (outcome.attempt !== null || refused >= 20) return settle(outcome);
+      refused++;
+      return outage();
+    });
+    const messages = await Promise.all(
+      Array.from({ length: 40 }, () => dispatcher.publish(application, event())),
+    );
+    await eventually(async () => {
+      expect(await breakerOf()).toMatchObject({ openings: 1 });
+    });
+    await eventually(async () => {
+      expect(refused).toBe(20);
+      for (const { id } of messages) expect((await stateOf(id))?.leasedBy).toBeNull();
+    });
+    status = 200;
+    clock.skip(60_000);
+    await eventually(async () => {
+      for (const { id } of messages) expect(await stateOf(id)).toMatchObject({ state: "succeeded" });
+    });
+  });
+
+  test("when something is to be claimed only delays it", async () => {
+    const receiver = await openReceiver((_request, count) => ({ status: count === 1 ? 500 : 200 }));
+    const { dispatcher, store, stateOf } = await openEngine([endpointTo(receiver.url)]);
+    const claim = vi.spyOn(store, "claim").mockImplementationOnce(outage);
+    const { id } = await dispatcher.publish(application, event());
+    await eventually(async () => {
+      expect(await stateOf(id)).toMatchObject({ state: "succeeded", attempts: 2 });
+    });
+    expect(claim.mock.calls.length).toBeGreaterThan(1);
+  });
+});
+
+describe("an endpoint's owner", () => {
+  test("is told of the fourth failure, of the last one, and of a success after the fourth", async () => {
+    const told: string[] = [];
+    const notices = {
+      ...silentNotices,
+      isWanted: async () => true,
+      attempt: async (...[, , message, , attempt, kind]: Parameters<typeof silentNotices.attempt>) => {
+        told.push(`${message.eventType}: ${kind satisfies AttemptNotice} with ${attempt.responseStatusCode}`);
+      },
+    };
+    const counts = new Map<string, number>();
+    const receiver = await openReceiver(({ headers, body }) => {
+      const id = String(headers["x-message"]);
+      counts.set(id, (counts.get(id) ?? 0) + 1);
+      return { status: body === '"saved"' && counts.get(id) === 6 ? 200 : 400 };
+    });
+    const dialectOf = () => ({ ...plainDialect, retryDelaysMs: [1, 1, 1, 1, 1], problemsOf: () => [] });
+    const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url)], { notices, dialectOf });
+    const lost = await dispatcher.publish(application, event("lost", '"lost"'));
+    await eventually(async () => {
+      expect(await stateOf(lost.id)).toMatchObject({ state: "failed", attempts: 6 });
+    });
+    const saved = await dispatcher.publish(application, event("saved", '"saved"'));
+    await eventually(async () => {
+      expect(await stateOf(saved.id)).toMatchObject({ state: "succeeded", attempts: 6 });
+    });
+    expect(told).toEqual([
+      "lost: failing with 400",
+      "lost: exhausted with 400",
+      "saved: failing with 400",
+      "saved: recovered with 200",
+    ]);
+  });
+
+  test("who cannot be told keeps nothing from being recorded", async () => {
+    const receiver = await openReceiver(() => ({ status: 500 }));
+    const notices = {
+      ...silentNotices,
+      isWanted: async () => true,
+      attempt: () => Promise.reject(new Error("nobody there")),
+    };
+    const { dispatcher, stateOf } = await openEngine([endpointTo(receiver.url)], { notices });
+    const { id } = await dispatcher.publish(application, event());
+    await eventually(async () => {
+      expect(await stateOf(id)).toMatchObject({ state: "failed", attempts: 3, leasedBy: null });
+    });
+  });
+});
+
+describe("an endpoint that fails all the time", () => {
+  const dialectOf = () => ({ ...plainDialect, retryDelaysMs: [3_600_000, 3_600_000, 3_600_000] });
+
+  test("is disabled after the configured time, with a notice that says since when it fails", async () => {
+    const clock = createTestClock();
+    const told: unknown[] = [];
+    const notices = {
+      ...silentNotices,
+      endpointChanged: async (
+        ...[, , endpoint, change, by]: Parameters<typeof silentNotices.endpointChanged>
+      ) => {
+        told.push([endpoint.id, endpoint.disabled, change, by]);
+      },
+    };
+    const receiver = await openReceiver(() => ({ status: 404 }));
+    const { dispatcher, stateOf, endpointOf, breakerOf } = await openEngine([endpointTo(receiver.url)], {
+      clock,
+      notices,
+      dialectOf,
+      disableAfterMs: 2 * 3_600_000,
+    });
+    const { id } = await dispatcher.publish(application, event());
+    for (const attempts of [1, 2]) {
+      await eventually(async () => {
+        expect(await stateOf(id)).toMatchObject({ state: "pending", attempts });
+      });
+      expect(await endpointOf()).toMatchObject({ disabled: false });
+      if (attempts === 1) clock.skip(3_600_000);
+    }
+    const since = (await breakerOf())?.failingSince;
+    expect(since).toEqual(expect.any(Number));
+    expect(told).toEqual([]);
+    clock.skip(3_600_000);
+    await eventually(async () => {
+      expect(await endpointOf()).toMatchObject({ disabled: true });
+    });
+    expect(told).toEqual([["ep_1", true, "disabled", { trigger: "automatic", failingSince: since }]]);
+    expect(await breakerOf()).toMatchObject({ failingSince: null, openUntil: null });
+    await expect(dispatcher.resend(application, id, "ep_1")).rejects.toMatchObject({ code: "bad_request" });
+  });
+
+  test("is not disabled when something succeeds in between", async () => {
+    const clock = createTestClock();
+    const receiver = await openReceiver(({ body }) => ({ status: body === "{}" ? 200 : 404 }));
+    const { dispatcher, stateOf, endpointOf } = await openEngine([endpointTo(receiver.url)], {
+      clock,
+      dialectOf,
+      disableAfterMs: 2 * 3_600_000,
+    });
+    const { id } = await dispatcher.publish(application, event());
+    for (const attempts of [1, 2, 3]) {
+      await eventually(async () => {
+        expect(await stateOf(id)).toMatchObject({ attempts });
+      });
+      const good = await dispatcher.publish(application, event("good", "{}"));
+      await eventually(async () => {
+        expect(await stateOf(good.id)).toMatchObject({ state: "succeeded" });
+      });
+      clock.skip(3_600_000);
+    }
+    await eventually(async () => {
+      expect(await stateOf(id)).toMatchObject({ state: "failed", attempts: 4 });
+    });
+    expect(await endpointOf()).toMatchObject({ disabled: false });
   });
 });
 
@@ -512,28 +574,72 @@ describe("hook()", () => {
   });
 });
 
+describe("a backlog", () => {
+  test("beyond the bound refuses further events, until there is room again", async () => {
+    const receiver = await openReceiver(() => null);
+    const { dispatcher } = await openEngine([endpointTo(receiver.url)], { maxBacklog: 5 });
+    for (let count = 0; count < 5; count++) await dispatcher.publish(application, event());
+    await expect(dispatcher.publish(application, event())).rejects.toMatchObject({
+      code: "too_many_requests",
+      retryAfterSeconds: 10,
+    });
+    receiver.respond = () => ({ status: 200 });
+    await eventually(() => dispatcher.publish(application, event()));
+  });
+
+  test("beyond what memory takes waits in the store, and all of it arrives", async () => {
+    const answers: (() => void)[] = [];
+    let isOpen = false;
+    const receiver = await openReceiver(
+      () =>
+        new Promise((resolve) => {
+          const answer = (): void => {
+            resolve({ status: 200 });
+          };
+          if (isOpen) answer();
+          else answers.push(answer);
+        }),
+    );
+    const dialectOf = () => ({ ...plainDialect, timeoutMs: 60_000 });
+    const { dispatcher, pending } = await openEngine([endpointTo(receiver.url)], {
+      limits: { laneCapacity: 100, totalCapacity: 150 },
+      dialectOf,
+    });
+    const messages = await Promise.all(
+      Array.from({ length: 2_000 }, () => dispatcher.publish(application, event())),
+    );
+    expect(await pending()).toBe(2_000);
+    expect(dispatcher.metrics.deliveriesHeld).toBeLessThanOrEqual(150);
+    isOpen = true;
+    for (const answer of answers) answer();
+    await eventually(async () => {
+      expect(await pending()).toBe(0);
+    });
+    expect(receiver.ids().toSorted()).toEqual(messages.map(({ id }) => id).toSorted());
+    expect(receiver.requests).toHaveLength(2_000);
+  });
+});
+
 describe("stop()", () => {
   test("waits for what is under way, gives back the rest, and the next start delivers it", async () => {
     const receiver = await openReceiver((_request, count) => (count <= 2 ? null : { status: 200 }));
-    const engine = await openEngine([endpointTo(receiver.url)], { limits: { concurrency: 2 } });
-    const { dispatcher, store, stateOf, attemptsOf } = engine;
+    const engine = await openEngine([endpointTo(receiver.url, { policy: { concurrency: 2 } })]);
+    const { dispatcher, node, store, stateOf, attemptsOf } = engine;
     const messages = await Promise.all([1, 2, 3].map(() => dispatcher.publish(application, event())));
     await eventually(() => {
       expect(receiver.requests).toHaveLength(2);
     });
-    await dispatcher.stop(50);
+    await node.stop(50);
     await expect(dispatcher.publish(application, event())).rejects.toMatchObject({
       code: "unavailable",
       retryAfterSeconds: 1,
     });
     // The two that were cut off are not on record as failures.
     for (const { id } of messages) {
-      expect(await stateOf(id)).toMatchObject({ state: "pending", attempts: 0 });
+      expect(await stateOf(id)).toMatchObject({ state: "pending", attempts: 0, leasedBy: null });
       expect(await attemptsOf(id)).toEqual([]);
     }
-    const next = startDispatcher(store);
-    cleanups.push(() => next.stop(0));
-    await next.start();
+    await startNode(store);
     for (const { id } of messages) {
       await eventually(async () => {
         expect(await stateOf(id)).toMatchObject({ state: "succeeded" });

@@ -470,7 +470,8 @@ export class Dispatcher implements Publisher {
     const isDisabled =
       verdict.kind === "disable" ||
       (verdict.kind !== "succeeded" && isFailingTooLong(state, recordedAt, this.#options.disableAfterMs));
-    const isRecorded = await this.#untilDone(() => this.#record(target, message, outcome, isDisabled));
+    const disabledSince = isDisabled ? (state.failingSince ?? recordedAt) : null;
+    const isRecorded = await this.#untilDone(() => this.#record(target, message, outcome, disabledSince));
     if (!isRecorded) return;
     this.#afterRecord(target, settled, attempt);
     if (state.openUntil === stateBefore.openUntil) return;
@@ -478,13 +479,22 @@ export class Dispatcher implements Publisher {
     this.#note(endpoint.id, entry.application.id, state.openUntil ?? -Infinity);
   }
 
-  /** Writes down what came of an attempt, and what follows from it, in one transaction. */
-  async #record(target: Target, message: Message, outcome: Outcome, isDisabled: boolean): Promise<boolean> {
+  /**
+   * Writes down what came of an attempt, and what follows from it, in one transaction.
+   *
+   * @param failingSince where the endpoint is disabled for it: since when it has failed; null otherwise
+   */
+  async #record(
+    target: Target,
+    message: Message,
+    outcome: Outcome,
+    failingSince: number | null,
+  ): Promise<boolean> {
     const { entry, endpoint } = target;
     const notice = noticeOf(outcome, target.rules);
     const isTold =
       notice !== null && (await this.#options.notices.isWanted(entry.application.organizationId));
-    if (!isDisabled && !isTold) return await this.#store.settle(outcome);
+    if (failingSince === null && !isTold) return await this.#store.settle(outcome);
     try {
       return await this.#store.write(async (tx) => {
         if (!(await tx.deliveries.record(outcome))) return false;
@@ -492,7 +502,7 @@ export class Dispatcher implements Publisher {
         if (isTold && attempt) {
           await this.#options.notices.attempt(tx, entry.application, message, endpoint, attempt, notice);
         }
-        if (isDisabled) await this.#disable(tx, entry.application, endpoint, outcome);
+        if (failingSince !== null) await this.#disable(tx, entry.application, endpoint, failingSince);
         return true;
       });
     } catch (error) {
@@ -508,19 +518,13 @@ export class Dispatcher implements Publisher {
   }
 
   /** Disables the endpoint as it is now, unless it was deleted or disabled meanwhile. */
-  async #disable(
-    tx: Tx,
-    application: Application,
-    endpoint: Endpoint,
-    { now, endpointState }: Outcome,
-  ): Promise<void> {
+  async #disable(tx: Tx, application: Application, endpoint: Endpoint, failingSince: number): Promise<void> {
     const current = await tx.endpoints.find(application.id, endpoint.id);
     if (!current || current.disabled) return;
     const disabled = { ...current, disabled: true, updatedAt: this.#options.now() };
     await tx.endpoints.update(disabled);
     // Enabled again, it starts afresh.
     await tx.endpointStates.save(endpoint.id, healthyState);
-    const failingSince = endpointState?.failingSince ?? now;
     await this.#options.notices.endpointChanged(tx, application, disabled, "disabled", {
       trigger: "automatic",
       failingSince,
