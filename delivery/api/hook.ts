@@ -33,7 +33,7 @@ export function registerHook(instance: FastifyInstance, context: ServerContext):
       );
     }
     const { body } = readInput(request, { body: hookIn });
-    const outcome = await context.publisher.hook(application, toEvent(request, body));
+    const outcome = await context.publisher.hook(application, toEvent(request, body, context.now()));
     return {
       publish: outcome.publish,
       changes: outcome.publish ? outcome.changes : {},

@@ -3,10 +3,14 @@ import { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Json } from "../core/json.ts";
 import type { Message } from "../core/message.ts";
-import type { Tx } from "../store/store.ts";
+import type { Fault } from "../errors.ts";
+import type { EventType, NewKeptAnswer, Tx } from "../store/store.ts";
+import type { NewEvent } from "../worker/publisher.ts";
 import { notFound, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { applicationIn, insertApplication } from "./applications.ts";
 import { requiring } from "./auth.ts";
+import { archivedMessage } from "./event-types.ts";
+import { payloadFaults } from "./event-type-schemas.ts";
 import {
   channelName,
   eventTypeName,
@@ -16,13 +20,14 @@ import {
   queryFlag,
   queryTime,
   refused,
+  textField,
   uniqueList,
   vendorEventType,
 } from "./fields.ts";
 import { answerOnce, sendAnswer, type Answer } from "./idempotency.ts";
-import { bodyFault, bodyText, readInput } from "./input.ts";
+import { bodyFault, bodyText, maxNesting, readInput, validationError } from "./input.ts";
 import { mapPage, pageJson, pageQuery, paginate } from "./pagination.ts";
-import { findRawMember } from "./raw-member.ts";
+import { findRawMember, isDeeperThan } from "./raw-member.ts";
 import type { ServerContext } from "./server.ts";
 import { uidField, type UidKind } from "./uid.ts";
 
@@ -30,24 +35,67 @@ const kind: UidKind = { title: "message", idPrefix: "msg_" };
 
 const payload = z.record(z.string(), z.unknown(), "The payload must be a JSON object.");
 
-/** The contract's `MessageIn`. */
-const messageIn = z.object({
-  eventType: eventTypeName,
-  payload,
-  eventId: uidField(kind, "event id").nullish(),
-  channels: uniqueList("channels", channelName, 5).nullish(),
-  tags: uniqueList("tags", nameField("tag", 128), 8).nullish(),
-  application: applicationIn.nullish(),
-  // Read and of no effect: messages are kept.
-  payloadRetentionPeriod: z
-    .int("The retention must be a whole number of days.")
-    .min(5, "The retention must be at least 5 days.")
-    .max(90, "The retention must be at most 90 days.")
-    .nullish(),
-  deliverAt: refused("messages are delivered when they come; publish it later."),
-  transformationsParams: refused("a payload is delivered as it is; give it as a JSON object."),
-});
-const vendorMessageIn = messageIn.extend({ eventType: vendorEventType });
+const rawRefusal = "This is not supported: payloads are not transformed, and delivered as they are.";
+
+/** How clients give the exact text of a payload: `messageInRaw` of the SDKs, with `application/json`. */
+const rawPayloadIn = z.strictObject(
+  {
+    rawPayload: z
+      .string(rawRefusal)
+      .refine(isJsonObjectText, "The payload must be the text of a JSON object."),
+    headers: z
+      .record(z.string(), z.string())
+      .refine(
+        (headers) =>
+          Object.entries(headers).every(
+            ([name, value]) => name.toLowerCase() === "content-type" && /^application\/json\b/i.test(value),
+          ),
+        "A payload is delivered as application/json, and with the endpoint's own headers.",
+      )
+      .nullish(),
+  },
+  rawRefusal,
+);
+
+/** The contract's `MessageIn`, what newer clients give, and the ordering key, which is this service's own. */
+function createMessageIn(eventType: z.ZodString) {
+  return z
+    .object({
+      eventType,
+      payload,
+      eventId: uidField(kind, "event id").nullish(),
+      channels: uniqueList("channels", channelName, 5).nullish(),
+      tags: uniqueList("tags", nameField("tag", 128), 8).nullish(),
+      orderingKey: textField("ordering key", 256).min(1, "The ordering key must not be empty.").nullish(),
+      application: applicationIn.nullish(),
+      payloadRetentionPeriod: z
+        .int("The retention must be a whole number of days.")
+        .min(5, "The retention must be at least 5 days: give fewer as payloadRetentionHours.")
+        .max(90, "The retention must be at most 90 days.")
+        .nullish(),
+      payloadRetentionHours: z
+        .int("The retention must be a whole number of hours.")
+        .min(1, "The retention must be at least 1 hour.")
+        .max(90 * 24, `The retention must be at most ${90 * 24} hours, which are 90 days.`)
+        .nullish(),
+      deliverAt: refused("messages are delivered when they come; publish it later."),
+      transformationsParams: rawPayloadIn.nullish(),
+    })
+    .refine(
+      ({ payloadRetentionPeriod: days, payloadRetentionHours: hours }) =>
+        (days ?? hours ?? null) === (hours ?? days ?? null),
+      {
+        path: ["payloadRetentionHours"],
+        message: "The retention is given in days as well: give one of them.",
+      },
+    );
+}
+
+const messageIn = createMessageIn(eventTypeName);
+const vendorMessageIn = createMessageIn(vendorEventType);
+
+/** A message as it is given. */
+export type MessageIn = z.output<typeof messageIn>;
 
 const contentQuery = z.object({ with_content: queryFlag(true) });
 
@@ -66,7 +114,7 @@ export interface MessageParams extends ApplicationParams {
   readonly message: string;
 }
 
-/** The contract's `MessageOut`, and the tags that newer clients know; its `payload` is added as it was published. */
+/** The contract's `MessageOut`, and what newer clients know; its `payload` is added as it was published. */
 interface MessageOut {
   readonly id: string;
   readonly eventType: string;
@@ -74,19 +122,17 @@ interface MessageOut {
   readonly channels: readonly string[] | null;
   readonly tags: readonly string[] | null;
   readonly timestamp: string;
+  /** This service's own; there where the message has one. */
+  readonly orderingKey?: string;
 }
 
 export function registerMessages(instance: FastifyInstance, context: ServerContext): void {
-  const { store, publisher, directory } = context;
+  const { store, directory } = context;
 
   instance.post<{ Params: ApplicationParams }>("/app/:app/msg", async (request, reply) => {
     const { organizationId } = request.caller;
     const known = (await directory.findByName(organizationId, request.params.app))?.application;
-    const isVendor = known !== undefined && context.dialectOf(known).eventTypes.length > 0;
-    const { body, query } = readInput(request, {
-      body: isVendor ? vendorMessageIn : messageIn,
-      query: contentQuery,
-    });
+    const { body, query } = readInput(request, { body: messageShape(context, known), query: contentQuery });
     const application =
       known ??
       (await store.write((tx) =>
@@ -97,12 +143,15 @@ export function registerMessages(instance: FastifyInstance, context: ServerConte
       body: messageJson(message, query.with_content),
     });
     const answer = await answerOnce(context, request, async (keep) => {
-      if (!isVendor) await refuseArchived(context, organizationId, body.eventType);
-      return toAnswer(
-        await publisher.publish(application, toEvent(request, body), {
-          answerTo: (message) => keep.of(toAnswer(message)),
-        }),
+      const catalogue = await catalogueOf(context, application);
+      const message = await publish(
+        context,
+        application,
+        catalogue,
+        toEvent(request, body, context.now()),
+        (made) => keep.of(toAnswer(made)),
       );
+      return toAnswer(message);
     });
     return sendAnswer(reply, answer);
   });
@@ -138,6 +187,77 @@ export function registerMessages(instance: FastifyInstance, context: ServerConte
       return sendAnswer(reply, { status: 200, body: messageJson(message, query.with_content) });
     },
   );
+
+  instance.delete<{ Params: MessageParams }>("/app/:app/msg/:message/content", async (request, reply) => {
+    await store.write(async (tx) => {
+      const application = await requireApplication(tx, request.caller, request.params.app);
+      const message = await requireMessage(tx, application, request.params.message);
+      await tx.messages.expunge(application.id, message.id);
+    });
+    return reply.code(204).send();
+  });
+}
+
+/** The shape of what is published to an application; one that is not there yet is none of a vendor's. */
+export function messageShape(
+  context: ServerContext,
+  application: Application | undefined,
+): z.ZodType<MessageIn> {
+  return application !== undefined && isVendor(context, application) ? vendorMessageIn : messageIn;
+}
+
+/** A vendor's events are its own, whatever the catalogue says. */
+function isVendor(context: ServerContext, application: Application): boolean {
+  return context.dialectOf(application).eventTypes.length > 0;
+}
+
+/** The event types that an application's events are held to, by name. */
+export async function catalogueOf(
+  context: ServerContext,
+  application: Application,
+): Promise<ReadonlyMap<string, EventType>> {
+  if (isVendor(context, application)) return new Map();
+  return context.directory.eventTypesOf(application.organizationId);
+}
+
+/**
+ * Accepts an event that the catalogue has nothing against.
+ *
+ * @param answerTo the answer to keep with it
+ * @throws ServiceError `validation` with everything that is wrong with it, and as `Publisher.publish`
+ */
+export async function publish(
+  { publisher }: ServerContext,
+  application: Application,
+  catalogue: ReadonlyMap<string, EventType>,
+  event: NewEvent,
+  answerTo: (message: Message) => NewKeptAnswer | null,
+): Promise<Message> {
+  const faults = catalogueFaults(catalogue, application, event);
+  if (faults.length > 0) throw validationError(faults);
+  return publisher.publish(application, event, { answerTo });
+}
+
+/** What the catalogue has against an event; event types that it does not have are free. */
+export function catalogueFaults(
+  catalogue: ReadonlyMap<string, EventType>,
+  application: Application,
+  event: Pick<NewEvent, "eventType" | "json">,
+): readonly Fault[] {
+  const eventType = catalogue.get(event.eventType);
+  if (eventType === undefined) return [];
+  const faults: Fault[] = [];
+  if (eventType.archived) {
+    faults.push({
+      path: ["body", "eventType"],
+      message: archivedMessage(eventType.name),
+      type: "value_error",
+    });
+  }
+  if (application.policy.validatePayloads === true) {
+    faults.push(...payloadFaults(eventType, event.json, ["body", "payload"]));
+  }
+  return faults;
 }
 
 /**
@@ -161,6 +281,9 @@ export function toMessageFilter(query: z.output<typeof messageListQuery>) {
   return { channel, tag, before, after, eventTypes };
 }
 
+/** What is shown for a payload that was expunged, as Svix's server shows it. */
+const expunged = '{"expired":true}';
+
 /** A message as JSON, its payload's text as it was published; `more` adds members. */
 export function messageJson(message: Message, withContent: boolean, more: object = {}): string {
   const out: MessageOut = {
@@ -170,24 +293,55 @@ export function messageJson(message: Message, withContent: boolean, more: object
     channels: message.channels,
     tags: message.tags.length === 0 ? null : message.tags,
     timestamp: isoTime(message.createdAt),
+    ...(message.orderingKey !== null && { orderingKey: message.orderingKey }),
   };
-  const text = withContent && message.payload !== null ? Buffer.from(message.payload).toString() : "{}";
+  const text = withContent ? (message.payload?.toString() ?? expunged) : "{}";
   return `${JSON.stringify({ ...out, ...more }).slice(0, -1)},"payload":${text}}`;
 }
 
 /** The event that a body publishes; its payload is the text between the body's own braces. */
-export function toEvent(
-  request: FastifyRequest,
-  body: Pick<z.output<typeof vendorMessageIn>, "eventType" | "payload" | "eventId" | "channels" | "tags">,
-) {
+export function toEvent(request: FastifyRequest, body: MessageIn, now: number): NewEvent {
+  return toNewEvent(body, findRawMember(bodyText(request), "payload") ?? "", now);
+}
+
+/**
+ * The event that a message publishes.
+ *
+ * @param payloadText the payload as it was given
+ */
+export function toNewEvent(body: MessageIn, payloadText: string, now: number): NewEvent {
+  const raw = body.transformationsParams?.rawPayload;
   return {
     eventType: body.eventType,
-    payload: Buffer.from(findRawMember(bodyText(request), "payload") ?? ""),
-    json: body.payload as Json,
+    payload: Buffer.from(raw ?? payloadText),
+    json: raw === undefined ? (body.payload as Json) : (JSON.parse(raw) as Json),
     eventId: body.eventId ?? null,
     channels: body.channels ?? null,
     tags: body.tags ?? [],
+    orderingKey: body.orderingKey ?? null,
+    payloadExpiresAt: expiryOf(body, now),
   };
+}
+
+const hourMs = 60 * 60 * 1000;
+
+function expiryOf(
+  { payloadRetentionPeriod: days, payloadRetentionHours: hours }: MessageIn,
+  now: number,
+): number | null {
+  if (typeof hours === "number") return now + hours * hourMs;
+  return typeof days === "number" ? now + days * 24 * hourMs : null;
+}
+
+function isJsonObjectText(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text);
+    return (
+      typeof value === "object" && value !== null && !Array.isArray(value) && !isDeeperThan(maxNesting, text)
+    );
+  } catch {
+    return false;
+  }
 }
 
 /** The application in the path or, where there is none, the one that the body brings along. */
@@ -208,16 +362,6 @@ export async function findOrBringAlong(
     );
   }
   return insertApplication(tx, organizationId, input, now);
-}
-
-async function refuseArchived(
-  { directory }: ServerContext,
-  organizationId: string,
-  eventType: string,
-): Promise<void> {
-  const eventTypes = await directory.eventTypesOf(organizationId);
-  if (eventTypes.get(eventType)?.archived !== true) return;
-  throw bodyFault(["eventType"], `The event type "${eventType}" is archived: create it again to use it.`);
 }
 
 function idOf(message: Message): string {

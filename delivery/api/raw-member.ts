@@ -47,17 +47,26 @@ export function findRawMembers(json: string, list: string, name: string): (strin
   return found;
 }
 
-/** How deep the arrays and objects of a JSON text nest: 0 for a number, 1 for `{}`. */
-export function nestingOf(json: string): number {
+/** Whether the arrays and objects of a JSON text nest deeper than `limit`; `{}` has a depth of 1. */
+export function isDeeperThan(limit: number, json: string): boolean {
+  // What opens no more often than that cannot nest deeper, and counting costs next to nothing.
+  if (count(json, "{", limit) + count(json, "[", limit) <= limit) return false;
   let depth = 0;
-  let deepest = 0;
   for (let position = 0; position < json.length; position += 1) {
     const code = json.charCodeAt(position);
     if (code === quote) position = endOfString(json, position) - 1;
-    else if (code === openBrace || code === openBracket) deepest = Math.max(deepest, ++depth);
-    else if (code === closeBrace || code === closeBracket) depth -= 1;
+    else if (code === openBrace || code === openBracket) {
+      if (++depth > limit) return true;
+    } else if (code === closeBrace || code === closeBracket) depth -= 1;
   }
-  return deepest;
+  return false;
+}
+
+/** How often a character occurs; counted up to `limit` and one more. */
+function count(text: string, character: string, limit: number): number {
+  let found = 0;
+  for (let at = text.indexOf(character); at !== -1 && found <= limit; at = text.indexOf(character, at + 1)) found++;
+  return found;
 }
 
 /**
