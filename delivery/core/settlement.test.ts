@@ -9,35 +9,39 @@ const delivery: Delivery = {
   state: "pending",
   attempts: 0,
   nextAttemptAt: 500,
-  leasedUntil: 9_000,
+  leasedBy: 9,
   trigger: "manual",
+  place: null,
 };
-const dialect = { retryDelaysMs: [100], jitter: 0 };
+const inOrder: Delivery = { ...delivery, place: { key: "k", sequence: 3 } };
+const rules = { retryDelaysMs: [100], jitter: 0, whenExhausted: "block" } as const;
 
 describe("settleAttempt()", () => {
-  test("an accepted request ends the delivery", () => {
-    expect(settleAttempt(delivery, { kind: "succeeded" }, dialect, 1_000, 0)).toEqual({
-      ...delivery,
+  test.each([delivery, inOrder])("an accepted request ends the delivery", (sent) => {
+    expect(settleAttempt(sent, { kind: "succeeded" }, rules, 1_000, 0)).toEqual({
+      ...sent,
       state: "succeeded",
       attempts: 1,
       nextAttemptAt: null,
-      leasedUntil: null,
+      leasedBy: null,
       trigger: "scheduled",
     });
   });
 
-  test("a failed one waits for its turn, given back", () => {
-    expect(settleAttempt(delivery, { kind: "retry", afterMs: null }, dialect, 1_000, 0)).toMatchObject({
+  test.each([delivery, inOrder])("a failed one waits for its turn, given back", (sent) => {
+    expect(settleAttempt(sent, { kind: "retry", afterMs: null }, rules, 1_000, 0)).toEqual({
+      ...sent,
       state: "pending",
       attempts: 1,
       nextAttemptAt: 1_100,
-      leasedUntil: null,
+      leasedBy: null,
+      trigger: "scheduled",
     });
   });
 
   test("the last failure of the schedule ends it", () => {
     const second = { ...delivery, attempts: 1 };
-    expect(settleAttempt(second, { kind: "retry", afterMs: 5 }, dialect, 1_000, 0)).toMatchObject({
+    expect(settleAttempt(second, { kind: "retry", afterMs: 5 }, rules, 1_000, 0)).toMatchObject({
       state: "failed",
       attempts: 2,
       nextAttemptAt: null,
@@ -45,15 +49,44 @@ describe("settleAttempt()", () => {
   });
 
   test.each(["failed", "disable"] as const)('the verdict "%s" leaves no attempts', (kind) => {
-    expect(settleAttempt(delivery, { kind }, dialect, 1_000, 0)).toMatchObject({
+    expect(settleAttempt(delivery, { kind }, rules, 1_000, 0)).toMatchObject({
       state: "failed",
       attempts: 1,
+      nextAttemptAt: null,
     });
+  });
+
+  test("in an order, what has used its attempts up keeps its place and is not due", () => {
+    const last = { ...inOrder, attempts: 1 };
+    expect(settleAttempt(last, { kind: "retry", afterMs: null }, rules, 1_000, 0)).toMatchObject({
+      state: "pending",
+      attempts: 2,
+      nextAttemptAt: null,
+      leasedBy: null,
+      place: inOrder.place,
+    });
+    expect(settleAttempt(inOrder, { kind: "failed" }, rules, 1_000, 0)).toMatchObject({
+      state: "pending",
+      nextAttemptAt: null,
+    });
+  });
+
+  test("in an order that goes on, it ends", () => {
+    const goesOn = { ...rules, whenExhausted: "skip" } as const;
+    expect(
+      settleAttempt({ ...inOrder, attempts: 1 }, { kind: "retry", afterMs: null }, goesOn, 1_000, 0),
+    ).toMatchObject({ state: "failed", attempts: 2, nextAttemptAt: null });
   });
 });
 
 describe("settleDisabled()", () => {
   test("ends the delivery without counting an attempt", () => {
-    expect(settleDisabled(delivery)).toMatchObject({ state: "failed", attempts: 0, nextAttemptAt: null });
+    expect(settleDisabled(delivery)).toEqual({
+      ...delivery,
+      state: "failed",
+      nextAttemptAt: null,
+      leasedBy: null,
+      trigger: "scheduled",
+    });
   });
 });
