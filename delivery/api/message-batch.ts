@@ -69,7 +69,7 @@ export function registerMessageBatch(instance: FastifyInstance, context: ServerC
       .map(({ reason }) => reason as unknown);
     const toComeBack = failures.find(isForLater);
     // A client that looks at the status alone is to try again.
-    if (toComeBack !== undefined && failures.length === outcomes.length) throw toComeBack;
+    if (toComeBack instanceof Error && failures.length === outcomes.length) throw toComeBack;
     for (const error of failures.filter((failure) => toErrorAnswer(failure).status >= 500)) {
       request.log.error({ err: error, requestId: request.id }, "a message of a batch failed");
     }

@@ -95,7 +95,7 @@ const messageIn = createMessageIn(eventTypeName);
 const vendorMessageIn = createMessageIn(vendorEventType);
 
 /** A message as it is given. */
-export type MessageIn = z.output<typeof messageIn>;
+export type MessageIn = Omit<z.output<typeof messageIn>, "deliverAt">;
 
 const contentQuery = z.object({ with_content: queryFlag(true) });
 
@@ -284,6 +284,12 @@ export function toMessageFilter(query: z.output<typeof messageListQuery>) {
 /** What is shown for a payload that was expunged, as Svix's server shows it. */
 const expunged = '{"expired":true}';
 
+function textOf({ payload }: Message): string {
+  return payload === null
+    ? expunged
+    : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).toString();
+}
+
 /** A message as JSON, its payload's text as it was published; `more` adds members. */
 export function messageJson(message: Message, withContent: boolean, more: object = {}): string {
   const out: MessageOut = {
@@ -295,7 +301,7 @@ export function messageJson(message: Message, withContent: boolean, more: object
     timestamp: isoTime(message.createdAt),
     ...(message.orderingKey !== null && { orderingKey: message.orderingKey }),
   };
-  const text = withContent ? (message.payload?.toString() ?? expunged) : "{}";
+  const text = withContent ? textOf(message) : "{}";
   return `${JSON.stringify({ ...out, ...more }).slice(0, -1)},"payload":${text}}`;
 }
 
