@@ -27,7 +27,10 @@ interface ErrorAnswer {
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const answer = toErrorAnswer(error);
   if (answer.status >= 500)
-    request.log.error({ err: error, route: request.routeOptions.url }, "request failed");
+    request.log.error(
+      { err: error, requestId: request.id, route: request.routeOptions.url },
+      "request failed",
+    );
   if (answer.retryAfterSeconds !== null) void reply.header("retry-after", String(answer.retryAfterSeconds));
   // A body that was refused half-read would be taken for the next request on this connection.
   if (answer.status === 413) void reply.header("connection", "close");

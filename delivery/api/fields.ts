@@ -105,5 +105,13 @@ export function eitherName<Shape extends z.ZodObject>(shape: Shape): Shape {
 
 /** How the API writes down a time. */
 export function isoTime(time: number): string {
-  return new Date(time).toISOString();
+  // Many are written down within one millisecond.
+  if (time !== lastTime) {
+    lastText = new Date(time).toISOString();
+    lastTime = time;
+  }
+  return lastText;
 }
+
+let lastTime = Number.NaN;
+let lastText = "";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { findRawMember, findRawMembers, nestingOf } from "./raw-member.ts";
+import { findRawMember, findRawMembers, isDeeperThan } from "./raw-member.ts";
 
 /** White space as JSON allows it between any two tokens. */
 const space = fc.string({ unit: fc.constantFrom(" ", "\t", "\n", "\r"), maxLength: 3 });
@@ -106,15 +106,17 @@ describe("findRawMembers()", () => {
   });
 });
 
-describe("nestingOf()", () => {
+describe("isDeeperThan()", () => {
   test.each([
     ["1", 0],
     ["{}", 1],
     ['{"a":[{}],"b":[]}', 3],
     [String.raw`["[[[\"[["]`, 1],
+    ["[[],[],[],[],[]]", 2],
   ])("%s nests %i deep", (json, depth) => {
     JSON.parse(json);
-    expect(nestingOf(json)).toBe(depth);
+    expect(isDeeperThan(depth, json)).toBe(false);
+    if (depth > 0) expect(isDeeperThan(depth - 1, json)).toBe(true);
   });
 });
 

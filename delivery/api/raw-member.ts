@@ -65,7 +65,8 @@ export function isDeeperThan(limit: number, json: string): boolean {
 /** How often a character occurs; counted up to `limit` and one more. */
 function count(text: string, character: string, limit: number): number {
   let found = 0;
-  for (let at = text.indexOf(character); at !== -1 && found <= limit; at = text.indexOf(character, at + 1)) found++;
+  for (let at = text.indexOf(character); at !== -1 && found <= limit; at = text.indexOf(character, at + 1))
+    found++;
   return found;
 }
 

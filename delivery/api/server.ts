@@ -97,7 +97,9 @@ export function createServer(context: ServerContext): FastifyInstance {
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
     requestIdHeader: false,
-    genReqId: () => randomUUID(),
+    genReqId: createRequestIds(),
+    // A logger of its own for each request costs more than the routing: what logs names the request itself.
+    childLoggerFactory: (logger) => logger,
     // A request that Fastify turns down before a route is found.
     frameworkErrors: (error, request, reply) => {
       sendError(error, request, reply);
@@ -110,19 +112,11 @@ export function createServer(context: ServerContext): FastifyInstance {
   server.decorateRequest("caller");
   server.setErrorHandler(sendError);
   server.setNotFoundHandler(answerNotFound(allowedMethods));
-  server.addHook("onRequest", async (request, reply) => {
+  server.addHook("onRequest", (request, reply, done) => {
     void reply.header("x-request-id", request.id);
+    done();
   });
-  server.addHook("onResponse", async (request, reply) => {
-    // The route rather than the URL: a query may hold what is not meant for a log.
-    const route = request.routeOptions.url ?? null;
-    request.log.debug({
-      method: request.method,
-      route,
-      status: reply.statusCode,
-      ms: Math.round(reply.elapsedTime),
-    });
-  });
+  if (context.logger.isLevelEnabled("debug")) server.addHook("onResponse", logRequest);
 
   registerHealth(server, context);
   void server.register(
@@ -156,6 +150,24 @@ export function createServer(context: ServerContext): FastifyInstance {
     );
   }
   return server;
+}
+
+/** Ids of requests, unique over all processes: a random start, and a number behind it. */
+function createRequestIds(): () => string {
+  const start = randomUUID();
+  let count = 0;
+  return () => `${start}-${(count++).toString(36)}`;
+}
+
+async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  request.log.debug({
+    requestId: request.id,
+    method: request.method,
+    // The route rather than the URL: a query may hold what is not meant for a log.
+    route: request.routeOptions.url ?? null,
+    status: reply.statusCode,
+    ms: Math.round(reply.elapsedTime),
+  });
 }
 
 /** Which methods a path is served with, learned from the routes as they are registered. */

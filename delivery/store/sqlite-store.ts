@@ -2,18 +2,28 @@ import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { ServiceError } from "../errors.ts";
 import { ChangeLog } from "./change-log.ts";
+import { Checkpointer } from "./checkpointer.ts";
 import { createHotPath, type HotPath } from "./hot-path.ts";
 import { openSeal } from "./master-key.ts";
 import { migrate, readMigrations } from "./migrations.ts";
 import type { Seal } from "./seal.ts";
 import { refuseDamage, refuseLostDatabase } from "./sqlite-damage.ts";
-import { SqliteConnection } from "./sqlite.ts";
+import { resultCode, SqliteConnection } from "./sqlite.ts";
 import type { Acceptance, DueDelivery, EndpointClaim, Outcome, Store, StoreChanges, Tx } from "./store.ts";
 import { toStartError } from "./start-failure.ts";
 import { createTx } from "./tables.ts";
 
 /** Writes that share one commit at most: it bounds how long the event loop is held by one. */
 const maxBatch = 512;
+/** How long a write that nobody waits for may wait for another to share its commit with. */
+const lazyMs = 2;
+/** How long to wait for a lock of another process between two tries; the event loop goes on meanwhile. */
+const lockRetryMs = 1;
+/** Without the checkpointer's help, a commit that finds this many pages in the log moves them itself. */
+const ownCheckpointPages = 65_536;
+/** SQLite's result code for a lock that another process holds. */
+const busyCode = 5;
+
 interface Job {
   readonly run: () => Promise<unknown>;
   readonly resolve: (value: unknown) => void;
@@ -24,7 +34,8 @@ interface Job {
  * Opens the store in a data folder that this process holds (see `openDataFolder`), and makes or migrates its database.
  *
  * @param options `busyTimeoutMs`: how long a write waits for another process, such as a backup; 5 s by default.
- * `masterKeyFile`: `master.key` in the data folder by default
+ * `masterKeyFile`: `master.key` in the data folder by default. `onCheckpointError`: hears why the log could not be moved
+ * into the database; nothing is lost, and it is tried again
  * @throws StartError when the database or its master key cannot be used
  */
 export async function openSqliteStore(
@@ -32,7 +43,12 @@ export async function openSqliteStore(
   {
     busyTimeoutMs = 5_000,
     masterKeyFile = null,
-  }: { busyTimeoutMs?: number; masterKeyFile?: string | null } = {},
+    onCheckpointError = () => undefined,
+  }: {
+    busyTimeoutMs?: number;
+    masterKeyFile?: string | null;
+    onCheckpointError?: (reason: string) => void;
+  } = {},
 ): Promise<Store> {
   const path = sqlitePathOf(dataDir);
   let writer: SqliteConnection | undefined;
@@ -42,12 +58,17 @@ export async function openSqliteStore(
     // SQLite opens a file that may only be read all the same, and then every write would fail.
     accessSync(path, constants.R_OK | constants.W_OK);
     // Synchronous full: a commit is on disk, not just with the operating system, before anybody hears of it.
-    writer.execute("pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = 4000");
+    writer.execute(
+      `pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = ${ownCheckpointPages}`,
+    );
     await refuseDamage(writer, path);
     await migrate(writer, path, readMigrations("sqlite"));
     const seal = await openSeal(writer, masterKeyFile ?? join(dataDir, "master.key"));
     const reader = new SqliteConnection(path, { readOnly: true, busyTimeoutMs });
-    return new SqliteStore(writer, reader, seal);
+    // From here on the event loop never waits for a lock.
+    writer.execute("pragma busy_timeout = 0");
+    const checkpointer = new Checkpointer(path, onCheckpointError);
+    return new SqliteStore({ writer, reader, seal, checkpointer, busyTimeoutMs });
   } catch (error) {
     writer?.close();
     throw toStartError(path, error, {
@@ -68,15 +89,27 @@ class SqliteStore implements Store {
   readonly #writeTx: Tx;
   readonly #readTx: Tx;
   readonly #hotPath: HotPath;
+  readonly #busyTimeoutMs: number;
+  readonly #checkpointer: Checkpointer;
   readonly #changes = new ChangeLog();
   readonly #listeners: ((changes: StoreChanges) => void)[] = [];
   #queue: Job[] = [];
   #flushing: Promise<void> | null = null;
+  #lazyTimer: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(writer: SqliteConnection, reader: SqliteConnection, seal: Seal) {
+  constructor(options: {
+    readonly writer: SqliteConnection;
+    readonly reader: SqliteConnection;
+    readonly seal: Seal;
+    readonly checkpointer: Checkpointer;
+    readonly busyTimeoutMs: number;
+  }) {
+    const { writer, reader, seal } = options;
     this.#writer = writer;
     this.#reader = reader;
+    this.#busyTimeoutMs = options.busyTimeoutMs;
+    this.#checkpointer = options.checkpointer;
     this.#writeTx = createTx(writer, this.#changes, seal);
     this.#hotPath = createHotPath(writer, this.#changes, this.#writeTx);
     this.#readTx = createTx(reader, new ChangeLog(), seal);
@@ -95,7 +128,7 @@ class SqliteStore implements Store {
   }
 
   settle(outcome: Outcome): Promise<boolean> {
-    return this.#enqueue(() => this.#hotPath.settle(outcome));
+    return this.#enqueue(() => this.#hotPath.settle(outcome), true);
   }
 
   claim(
@@ -129,17 +162,26 @@ class SqliteStore implements Store {
 
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#queue.length > 0) this.#startFlush();
     await this.#flushing;
+    await this.#checkpointer.close();
     this.#reader.close();
     this.#writer.close();
   }
 
-  #enqueue<T>(run: () => Promise<T>): Promise<T> {
+  #enqueue<T>(run: () => Promise<T>, isLazy = false): Promise<T> {
     if (this.#closed) return Promise.reject(new ServiceError("unavailable", "The service is stopping"));
     return new Promise<T>((resolve, reject) => {
       this.#queue.push({ run, resolve: resolve as (value: unknown) => void, reject });
-      this.#flushing ??= this.#flush();
+      if (isLazy && this.#flushing === null) this.#lazyTimer ??= setTimeout(() => this.#startFlush(), lazyMs);
+      else this.#startFlush();
     });
+  }
+
+  #startFlush(): void {
+    clearTimeout(this.#lazyTimer);
+    this.#lazyTimer = undefined;
+    this.#flushing ??= this.#flush();
   }
 
   async #flush(): Promise<void> {
@@ -175,7 +217,7 @@ class SqliteStore implements Store {
   async #transact(jobs: readonly Job[], guarded: boolean): Promise<PromiseSettledResult<unknown>[] | null> {
     const outcomes: PromiseSettledResult<unknown>[] = [];
     this.#changes.clear();
-    this.#writer.execute("begin immediate");
+    await this.#begin();
     try {
       for (const job of jobs) {
         const writesBefore = this.#writer.writes;
@@ -192,9 +234,24 @@ class SqliteStore implements Store {
         if (guarded) this.#writer.execute("release job");
       }
       this.#writer.execute("commit");
+      this.#checkpointer.committed();
       return outcomes;
     } finally {
       if (this.#writer.inTransaction) this.#writer.execute("rollback");
+    }
+  }
+
+  /** Begins a transaction, waiting for other processes without holding the event loop. */
+  async #begin(): Promise<void> {
+    const giveUpAt = performance.now() + this.#busyTimeoutMs;
+    for (;;) {
+      try {
+        this.#writer.execute("begin immediate");
+        return;
+      } catch (error) {
+        if (resultCode(error) !== busyCode || performance.now() > giveUpAt) throw error;
+        await new Promise((resolve) => setTimeout(resolve, lockRetryMs));
+      }
     }
   }
 }

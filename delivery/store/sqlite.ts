@@ -37,17 +37,29 @@ export class SqliteConnection implements Sql {
   }
 
   async all(text: string, ...values: readonly Value[]): Promise<Row[]> {
-    return translated(() => this.#statement(text).all(...values));
+    try {
+      return this.#statement(text).all(...values);
+    } catch (error) {
+      throw translated(error);
+    }
   }
 
   async get(text: string, ...values: readonly Value[]): Promise<Row | undefined> {
     if (!text.startsWith("select")) this.#writes++;
-    return translated(() => this.#statement(text).get(...values));
+    try {
+      return this.#statement(text).get(...values);
+    } catch (error) {
+      throw translated(error);
+    }
   }
 
   async run(text: string, ...values: readonly Value[]): Promise<number> {
     this.#writes++;
-    return translated(() => Number(this.#statement(text).run(...values).changes));
+    try {
+      return Number(this.#statement(text).run(...values).changes);
+    } catch (error) {
+      throw translated(error);
+    }
   }
 
   /** Runs statements without values, at once. */
@@ -80,21 +92,18 @@ export function resultCode(error: unknown): number | undefined {
   return code === undefined ? undefined : code & 0xff;
 }
 
-function translated<T>(run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    const code = extendedCode(error);
-    if (code === undefined) throw error;
-    if (uniqueCodes.includes(code)) {
-      throw new ConflictError((error as Error).message.replace("UNIQUE constraint failed: ", ""));
-    }
-    if (code === foreignKeyCode) throw new MissingError("the row that this one belongs to is gone");
-    if (outageCodes.includes(code & 0xff)) {
-      throw new ServiceError("unavailable", "The database cannot be used now", { cause: error });
-    }
-    throw error;
+/** An error of SQLite's in the store's words. */
+function translated(error: unknown): unknown {
+  const code = extendedCode(error);
+  if (code === undefined) return error;
+  if (uniqueCodes.includes(code)) {
+    return new ConflictError((error as Error).message.replace("UNIQUE constraint failed: ", ""));
   }
+  if (code === foreignKeyCode) return new MissingError("the row that this one belongs to is gone");
+  if (outageCodes.includes(code & 0xff)) {
+    return new ServiceError("unavailable", "The database cannot be used now", { cause: error });
+  }
+  return error;
 }
 
 function extendedCode(error: unknown): number | undefined {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Application } from "../core/application.ts";
 import { afterAttempt, isFailingTooLong, openMsOf, phaseOf } from "../core/breaker.ts";
@@ -46,6 +47,8 @@ const countIntervalMs = 60_000;
 const recordRetryMs = [100, 500, 2_000, 5_000] as const;
 /** How often a delivery asks whether this node is still alive in the eyes of the others. */
 const membershipRetryMs = 100;
+/** How long a publisher's answer is held back while delivering has a hard time to keep up. */
+const easingMs = 5;
 /** How often a publisher decides anew because the application has changed under its hands. */
 const maxStaleTries = 10;
 /** How much of a blocking hook's answer is read: it may hold a whole message to publish instead. */
@@ -356,6 +359,8 @@ export class Dispatcher implements Publisher {
     this.#pending += deliveries.length;
     for (const item of held) this.#lanes.push(item);
     this.#metrics.accepted(deliveries.length);
+    // Otherwise accepting outruns delivering, and what has no room in memory takes the longer way through the store.
+    if (held.some(({ endpointId }) => this.#lanes.isBehind(endpointId))) await delay(easingMs);
   }
 
   /** The message of an event that was accepted before, or an error in the API's words. */

@@ -57,6 +57,8 @@ interface Lane<Item> {
   size: number;
   /** Taken slots. */
   running: number;
+  /** When a slot was freed last. */
+  finishedAt: number;
   /** Something was turned away and waits in the store: nothing newer gets in before it. */
   isStarved: boolean;
   /** Slots of its rate that were taken and not used: how many, and when the next one is. */
@@ -67,6 +69,8 @@ interface Lane<Item> {
 }
 
 const slotRetryMs = 1_000;
+/** A receiver that has answered within this time keeps up. */
+const keepsUpMs = 20;
 
 /**
  * One lane for each endpoint, each with its own concurrency, rate and share of the memory, so that a slow endpoint holds
@@ -156,6 +160,20 @@ export class Lanes<Item extends LaneItem> {
     return Math.max(room, 0);
   }
 
+  /**
+   * Whether more waits in an endpoint's lane than it soon gets through, although its receiver keeps up: whoever brings
+   * more had better be slowed down a little.
+   */
+  isBehind(endpointId: string): boolean {
+    const lane = this.#lanes.get(endpointId);
+    return (
+      lane !== undefined &&
+      lane.waiting.length > 2 * lane.rules.concurrency &&
+      lane.rules.ratePerSecond === null &&
+      this.#options.now() - lane.finishedAt < keepsUpMs
+    );
+  }
+
   /** Takes out what waits in an endpoint's lane. */
   drain(endpointId: string): Item[] {
     const lane = this.#lanes.get(endpointId);
@@ -204,6 +222,7 @@ export class Lanes<Item extends LaneItem> {
       waiting: [],
       size: 0,
       running: 0,
+      finishedAt: -Infinity,
       isStarved: false,
       rateSlots: 0,
       nextRateSlotAt: 0,
@@ -229,7 +248,7 @@ export class Lanes<Item extends LaneItem> {
     const capacity =
       ratePerSecond === null
         ? this.#limits.laneCapacity
-        : Math.min(this.#limits.laneCapacity, 2 * ratePerSecond);
+        : Math.min(this.#limits.laneCapacity, Math.ceil(2 * ratePerSecond));
     const room = Math.min(capacity - lane.size, free - lane.size, free - lane.share.size);
     // A lane with nothing in it gets one thing always.
     return room <= 0 && lane.size === 0 ? 1 : room;
@@ -322,10 +341,13 @@ export class Lanes<Item extends LaneItem> {
     const freeSlot = (): void => {
       if (!hasSlot) return;
       hasSlot = false;
+      lane.finishedAt = this.#options.now();
       lane.running--;
       lane.share.running--;
       this.#slotsTaken--;
-      this.#advance(lane);
+      // Whoever had to wait comes first, this lane's next item behind them: else those who have slots would keep them.
+      if (this.#stalled.size === 0) this.#advance(lane);
+      else if (lane.waiting.length > 0) this.#stall(lane);
       this.#advanceStalled();
     };
     await this.#options.run(item, freeSlot);
@@ -349,18 +371,23 @@ export class Lanes<Item extends LaneItem> {
 
   /** Lets the next lane go on that others have kept from it: an application after the other, and a lane after the other. */
   #advanceStalled(): void {
-    for (let tries = this.#stalled.size; tries > 0; tries--) {
+    for (let turns = this.#stalled.size; turns > 0; turns--) {
       const [turn] = this.#stalled;
       if (turn === undefined) return;
       const [applicationId, lanes] = turn;
-      const [lane] = lanes;
       this.#stalled.delete(applicationId);
-      if (lane === undefined) continue;
-      lanes.delete(lane);
-      if (lanes.size > 0) this.#stalled.set(applicationId, lanes);
-      const before = this.#slotsTaken;
-      this.#advance(lane);
-      if (this.#slotsTaken > before) return;
+      this.#stalled.set(applicationId, lanes);
+      // A lane may wait for its rate rather than take the slot, or use too much already itself.
+      for (let tries = lanes.size; tries > 0; tries--) {
+        const free = this.#limits.totalConcurrency - this.#slotsTaken;
+        if (free <= 0) return;
+        const [lane] = lanes;
+        if (lane === undefined || lane.share.running > free) break;
+        this.#unstall(lane);
+        const before = this.#slotsTaken;
+        this.#advance(lane);
+        if (this.#slotsTaken > before) return;
+      }
     }
   }
 }
