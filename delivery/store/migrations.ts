@@ -28,7 +28,7 @@ export async function migrate(
   path: string,
   migrations: readonly string[],
 ): Promise<void> {
-  for (let isNewest = false; !isNewest; ) {
+  for (let isNewest = false; !isNewest;) {
     // Read within the transaction: another process may be at the same work.
     connection.execute("begin immediate");
     const row = await connection.get("pragma user_version");
@@ -53,7 +53,7 @@ export async function migratePostgres(
   name: string,
   migrations: readonly string[],
 ): Promise<void> {
-  for (let isNewest = false; !isNewest; ) {
+  for (let isNewest = false; !isNewest;) {
     await client.query(`begin; set local lock_timeout = ${migrationWaitMs}`);
     await client.query("select pg_advisory_xact_lock($1)", [migrationLock]);
     const version = await readPostgresVersion(client);

@@ -14,7 +14,7 @@ const largestInteger = 2 ** 32;
 
 /** A `text[]` of what `pick` takes from each item. PostgreSQL has no NUL in texts: it is replaced by U+FFFD. */
 export function textArray<T>(items: readonly T[], pick: (item: T) => string | null): Buffer {
-  let buffer = Buffer.allocUnsafe(headerBytes + items.length * 48);
+  let buffer: Buffer = Buffer.allocUnsafe(headerBytes + items.length * 48);
   let at = headerBytes;
   let hasNull = 0;
   for (const item of items) {

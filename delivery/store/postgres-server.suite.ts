@@ -1,4 +1,5 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { chownSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
@@ -126,14 +127,14 @@ export class PostgresServer {
 
   /** Ends it for good and removes its folder. */
   async close(): Promise<void> {
-    const ended = new Promise((resolve) => this.#keeper?.once("exit", resolve));
-    if (this.#keeper === null || this.#keeper.exitCode !== null) {
+    const keeperProcess = this.#keeper;
+    if (keeperProcess === null || keeperProcess.exitCode !== null) {
       rmSync(this.#folder, { recursive: true, force: true });
       return;
     }
-    this.#keeper.ref();
-    this.#keeper.stdin?.end();
-    await ended;
+    keeperProcess.ref();
+    keeperProcess.stdin?.end();
+    await once(keeperProcess, "exit");
   }
 
   #pid(): number {
@@ -148,13 +149,15 @@ export class PostgresServer {
   }
 
   async #untilReady(): Promise<void> {
-    for (const deadline = Date.now() + startTimeoutMs; ; await sleep(30)) {
+    const deadline = Date.now() + startTimeoutMs;
+    for (;;) {
       try {
         await this.query("select 1");
         return;
       } catch (error) {
         if (this.#keeper?.exitCode !== null || Date.now() > deadline) throw error;
       }
+      await sleep(30);
     }
   }
 
@@ -162,10 +165,9 @@ export class PostgresServer {
   async #untilGone(): Promise<void> {
     const gone = this.#keeper;
     if (gone === null) return;
-    const ended = new Promise((resolve) => gone.once("exit", resolve));
     gone.ref();
     gone.stdin?.end("keep\n");
-    await ended;
+    await once(gone, "exit");
     this.#keeper = null;
   }
 }
@@ -217,9 +219,13 @@ function identityOf(user: string): { uid: number; gid: number } {
 
 async function findFreePort(): Promise<number> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
   const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
+  await new Promise((resolve) => {
+    server.close(resolve);
+  });
   return port;
 }
 

@@ -23,8 +23,6 @@ const answerGraceMs = 2_000;
 /** After which a session ends whose process was stopped in the middle of a transaction: others wait for its locks. */
 const idleInTransactionMs = 10_000;
 
-const bigintType = 20;
-
 /**
  * Opens connections as they are asked for. Several statements may be under way on each (`pipeline`): they are run in the
  * order in which they were given.
@@ -42,7 +40,7 @@ export function createPool(settings: PostgresSettings): pg.Pool {
   setUp.push(
     "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'",
   );
-  const pool = new pg.Pool({
+  const options: pg.PoolConfig & { readonly pipeline: boolean } = {
     connectionString: settings.url,
     fallback_application_name: "hookplane",
     max: settings.maxConnections,
@@ -53,15 +51,17 @@ export function createPool(settings: PostgresSettings): pg.Pool {
     idleTimeoutMillis: 60_000,
     pipeline: true,
     types: {
-      getTypeParser: (type: number, format?: "text" | "binary") =>
-        type === bigintType ? Number : (pg.types.getTypeParser(type, format) as unknown),
+      getTypeParser: (...asked: Parameters<typeof pg.types.getTypeParser>) =>
+        asked[0] === pg.types.builtins.INT8 ? Number : (pg.types.getTypeParser(...asked) as unknown),
     },
-    onConnect: async (client: pg.ClientBase) => {
-      // A connection that breaks tells so to the statement that is under way; nobody else needs to hear it.
-      client.on("error", () => undefined);
-      await client.query(setUp.join(" "));
-    },
-  } as pg.PoolConfig);
+  };
+  const pool = new pg.Pool(options);
+  pool.on("connect", (client) => {
+    // A connection that breaks tells so to the statement that is under way; nobody else needs to hear it.
+    client.on("error", () => undefined);
+    // Ahead of all other statements, in the same pipeline.
+    client.query(setUp.join(" ")).catch(() => client.end());
+  });
   pool.on("error", () => undefined);
   return pool;
 }
@@ -94,6 +94,11 @@ export function prepare(text: string): Statement {
   return statement;
 }
 
+/** What `pg` wants of a statement. */
+export function named({ name, text }: Statement): { name: string; text: string } {
+  return { name, text };
+}
+
 /** Which columns each uniqueness rule of the database is about, by the name of its index: `endpoints.id` and so on. */
 export type UniqueRules = ReadonlyMap<string, string>;
 
@@ -119,7 +124,7 @@ export class PostgresConnection implements Sql {
   readonly listed = "(select jsonb_array_elements_text(?::jsonb))";
   readonly #client: pg.ClientBase;
   readonly #rules: UniqueRules;
-  #failure: unknown = null;
+  #failure: Error | null = null;
 
   /** @param isWriter whether rows that are read to be changed are locked */
   constructor(client: pg.ClientBase, rules: UniqueRules, { isWriter }: { isWriter: boolean }) {
@@ -134,7 +139,7 @@ export class PostgresConnection implements Sql {
   }
 
   /** The first error of a statement since the last `reset()`: a transaction with one cannot be committed. */
-  get failure(): unknown {
+  get failure(): Error | null {
     return this.#failure;
   }
 
@@ -155,13 +160,14 @@ export class PostgresConnection implements Sql {
   }
 
   async #query(text: string, values: readonly Value[]): Promise<pg.QueryResult<Row>> {
-    const { name, text: numbered, readsJson } = prepare(text);
+    const statement = prepare(text);
     try {
       return await this.#client.query<Row>({
-        name,
-        text: numbered,
+        ...named(statement),
         values: values.map((value) =>
-          typeof value !== "string" ? value : withoutNul(readsJson ? value.replace(jsonNul, "$1\\ufffd") : value),
+          typeof value !== "string"
+            ? value
+            : withoutNul(statement.readsJson ? value.replace(jsonNul, "$1\\ufffd") : value),
         ),
       });
     } catch (error) {
@@ -189,9 +195,9 @@ const outageCodes: readonly string[] = [
 ];
 
 /** What is told of an error of `pg`. Errors of this program, such as a value of a wrong type, stay what they are. */
-export function toStoreError(error: unknown, rules: UniqueRules): unknown {
-  if (!(error instanceof Error) || error instanceof ServiceError) return error;
-  if (error instanceof TypeError || error instanceof RangeError) return error;
+export function toStoreError(error: unknown, rules: UniqueRules): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  if (error instanceof ServiceError || error instanceof RangeError) return error;
   if (!(error instanceof pg.DatabaseError)) return unavailable(error);
   const { code = "", constraint = "" } = error;
   if (code === uniqueViolation) return new ConflictError(rules.get(constraint) ?? constraint);
@@ -199,18 +205,13 @@ export function toStoreError(error: unknown, rules: UniqueRules): unknown {
   if (outageClasses.includes(code.slice(0, 2)) || outageCodes.includes(code) || isOutdated(error)) {
     return unavailable(error);
   }
-  return error;
+  return toCause(error);
 }
 
 /** Whether a transaction was undone in favor of another one, and should be made again. */
 export function wasRolledBack(error: unknown): boolean {
   const cause = error instanceof ServiceError ? error.cause : undefined;
   return cause instanceof Error && "code" in cause && rolledBackCodes.includes(cause.code as string);
-}
-
-/** Whether the connection cannot be used any more after this error of `pg`. */
-export function breaksConnection(error: unknown): boolean {
-  return !(error instanceof pg.DatabaseError) || error.severity === "FATAL" || isOutdated(error);
 }
 
 /** A statement was prepared before a newer node changed the table: a new connection prepares it anew. */
@@ -226,9 +227,10 @@ function unavailable(error: Error): ServiceError {
 }
 
 /** An error of `pg` as it may be logged: without the connection, and without what the rows hold. */
-export function toCause(error: Error): Error {
+function toCause(error: Error): Error {
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
   // One that has tried several addresses has them in its parts only.
-  const parts = error instanceof AggregateError ? (error.errors as Error[]).map(({ message }) => message) : [];
+  const parts =
+    error instanceof AggregateError ? (error.errors as Error[]).map(({ message }) => message) : [];
   return Object.assign(new Error(error.message || parts.join("; ")), code === undefined ? {} : { code });
 }
