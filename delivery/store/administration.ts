@@ -4,8 +4,11 @@ import pg from "pg";
 import type { StorageConfig } from "../config.ts";
 import { StartError } from "../errors.ts";
 import { isDataFolderInUse } from "./data-folder.ts";
+import { readMigrations } from "./migrations.ts";
+import { toPostgresStartError } from "./postgres-start-failure.ts";
 import { PostgresConnection, readUniqueRules } from "./postgres.ts";
 import type { Sql } from "./sql.ts";
+import { findDamage } from "./sqlite-damage.ts";
 import { sqlitePathOf } from "./sqlite-store.ts";
 import { SqliteConnection } from "./sqlite.ts";
 import { toStartError } from "./start-failure.ts";
@@ -17,7 +20,12 @@ export interface Administration {
   readonly masterKeyFile: string;
   /** Whether a service surely runs that looks after the database; null where nobody can tell. */
   isServed(): boolean | null;
+  /** Runs what writes in one transaction. */
   transact<T>(fn: () => Promise<T>): Promise<T>;
+  /** Runs what reads on one state of the database, while others go on to write. */
+  snapshot<T>(fn: () => Promise<T>): Promise<T>;
+  /** Damage of the file, one sentence each; PostgreSQL looks after its own. */
+  findDamage(): Promise<readonly string[]>;
   close(): Promise<void>;
 }
 
@@ -33,11 +41,11 @@ const busyTimeoutMs = 10_000;
 export async function openAdministration(storage: StorageConfig): Promise<Administration> {
   const masterKeyFile = storage.masterKeyFile ?? join(storage.dataDir, "master.key");
   return storage.databaseUrl === null
-    ? openSqlite(storage.dataDir, masterKeyFile)
+    ? await openSqlite(storage.dataDir, masterKeyFile)
     : await openPostgres(storage.databaseUrl, masterKeyFile);
 }
 
-function openSqlite(dataDir: string, masterKeyFile: string): Administration {
+async function openSqlite(dataDir: string, masterKeyFile: string): Promise<Administration> {
   const path = sqlitePathOf(dataDir);
   if (!existsSync(path)) {
     throw new StartError(
@@ -45,22 +53,29 @@ function openSqlite(dataDir: string, masterKeyFile: string): Administration {
       `There is no database in "${dataDir}": name the folder of the service with --data-dir.`,
     );
   }
+  let sql: SqliteConnection | undefined;
   try {
-    const sql = new SqliteConnection(path, { readOnly: false, busyTimeoutMs });
-    sql.execute("pragma synchronous = full");
+    const connection = new SqliteConnection(path, { readOnly: false, busyTimeoutMs });
+    sql = connection;
+    connection.execute("pragma synchronous = full");
+    const row = await connection.get("select user_version as version from pragma_user_version()");
+    refuseOtherVersion(path, Number(row?.["version"]), readMigrations("sqlite").length);
+    const run = async (statement: string): Promise<void> => {
+      connection.execute(statement);
+    };
     return {
-      sql,
+      sql: connection,
       masterKeyFile,
       isServed: () => isDataFolderInUse(dataDir),
-      transact: (fn) =>
-        inTransaction(fn, async (statement) => {
-          sql.execute(statement === "begin" ? "begin immediate" : statement);
-        }),
+      transact: (fn) => inTransaction(fn, "begin immediate", run),
+      snapshot: (fn) => onSnapshot(fn, "begin", run),
+      findDamage: () => findDamage(connection),
       close: async () => {
-        sql.close();
+        connection.close();
       },
     };
   } catch (cause) {
+    sql?.close();
     throw toStartError(path, cause, { code: "database_unusable", remedy: "Restore it from your backup." });
   }
 }
@@ -75,34 +90,61 @@ async function openPostgres(url: string, masterKeyFile: string): Promise<Adminis
   client.on("error", () => undefined);
   try {
     await client.connect();
+    const facts = await client.query<{ value: string }>("select value from facts where name = 'version'");
+    const known = readMigrations("postgres").length;
+    refuseOtherVersion(client.database ?? "", Number(facts.rows[0]?.value ?? 0), known);
+    const run = (statement: string) => client.query(statement);
     const sql = new PostgresConnection(client, await readUniqueRules(client), { isWriter: true });
     return {
       sql,
       masterKeyFile,
       isServed: () => null,
-      transact: (fn) => inTransaction(fn, (statement) => client.query(statement)),
+      transact: (fn) => inTransaction(fn, "begin", run),
+      snapshot: (fn) => onSnapshot(fn, "begin isolation level repeatable read, read only", run),
+      findDamage: () => Promise.resolve([]),
       close: () => client.end(),
     };
   } catch (cause) {
     await client.end().catch(() => undefined);
-    throw toStartError("PostgreSQL", cause, {
-      code: "database_unusable",
-      remedy: "Correct --database-url, or try again once the database can be reached.",
-    });
+    throw toPostgresStartError(client.database ?? "", cause);
   }
 }
 
-async function inTransaction<T>(
-  fn: () => Promise<T>,
-  run: (statement: "begin" | "commit" | "rollback") => Promise<unknown>,
-): Promise<T> {
-  await run("begin");
+function refuseOtherVersion(name: string, version: number, known: number): void {
+  if (version === known) return;
+  throw new StartError(
+    "database_unusable",
+    `The database "${name}" has version ${version}, and this program works with version ${known}. ` +
+      (version < known
+        ? "Start the service once, which brings it up to date."
+        : "Run the newer Hookplane that made it."),
+  );
+}
+
+type Run = (statement: string) => Promise<unknown>;
+
+async function inTransaction<T>(fn: () => Promise<T>, begin: string, run: Run): Promise<T> {
+  await run(begin);
   try {
     const result = await fn();
     await run("commit");
     return result;
   } catch (error) {
-    await run("rollback");
+    await endQuietly(run);
     throw error;
   }
+}
+
+async function onSnapshot<T>(fn: () => Promise<T>, begin: string, run: Run): Promise<T> {
+  await run(begin);
+  try {
+    return await fn();
+  } finally {
+    await endQuietly(run);
+  }
+}
+
+/** Some errors, such as a damaged page, have ended the transaction already. */
+async function endQuietly(run: Run): Promise<void> {
+  await run("rollback").catch(() => undefined);
 }

@@ -137,7 +137,7 @@ async function administrate<T>(
   } catch (cause) {
     throw toStartError(storage.databaseUrl === null ? storage.dataDir : "PostgreSQL", cause, {
       code: "database_unusable",
-      remedy: "Start the service once, so that it brings the database up to date.",
+      remedy: "Look at it with hookplane db check.",
     });
   } finally {
     await administration.close();

@@ -4,7 +4,7 @@ import type { Row, Sql } from "./sql.ts";
 import type { Tx } from "./store.ts";
 
 /** The columns of an endpoint that are sealed; `tls` may be null. */
-const sealedColumns = ["url", "headers", "settings", "secrets", "tls"] as const;
+export const sealedColumns = ["url", "headers", "settings", "secrets", "tls"] as const;
 
 /**
  * Seals with the newest master key what older ones have sealed. Endpoints are gone through by id, some at a time, so that
