@@ -7,6 +7,9 @@ export interface Appointment {
   readonly at: number;
 }
 
+/** Appointments that were moved are kept up to this many, and twice as many as there are endpoints. */
+const keptMoved = 64;
+
 /**
  * When to look into the store for which endpoint. It holds one time for each endpoint, however many deliveries wait; what
  * is due is handed out in turns, an endpoint of each application at a time, so that one with ten thousand endpoints does
@@ -14,7 +17,7 @@ export interface Appointment {
  */
 export class Agenda {
   /** Appointments that were moved since are passed over when they come up. */
-  readonly #later = new TinyQueue<Appointment>([], (left, right) => left.at - right.at);
+  #later = queueOf([]);
   readonly #current = new Map<string, Appointment>();
   /** What is due, by application; both maps in the order of their turns. */
   readonly #ready = new Map<string, Map<string, Appointment>>();
@@ -25,7 +28,17 @@ export class Agenda {
     if (known !== undefined && known.at <= at) return;
     const appointment = { endpointId, applicationId, at };
     this.#current.set(endpointId, appointment);
-    if (!this.#ready.get(applicationId)?.has(endpointId)) this.#later.push(appointment);
+    if (this.#isReady(appointment)) return;
+    this.#later.push(appointment);
+    // Those that were moved from far ahead would stay until then.
+    if (this.#later.length > keptMoved + 2 * this.#current.size) {
+      this.#later = queueOf([...this.#current.values()].filter((each) => !this.#isReady(each)));
+    }
+  }
+
+  /** How many appointments are kept, some of those that were moved included. */
+  get size(): number {
+    return this.#later.length;
   }
 
   /** Hands out endpoints that are due, and forgets them: at most `limit`, in turns of their applications. */
@@ -58,6 +71,10 @@ export class Agenda {
     return Infinity;
   }
 
+  #isReady({ applicationId, endpointId }: Appointment): boolean {
+    return this.#ready.get(applicationId)?.has(endpointId) ?? false;
+  }
+
   #mature(now: number): void {
     for (let next = this.#later.peek(); next !== undefined && next.at <= now; next = this.#later.peek()) {
       this.#later.pop();
@@ -67,4 +84,8 @@ export class Agenda {
       else this.#ready.set(next.applicationId, new Map([[next.endpointId, next]]));
     }
   }
+}
+
+function queueOf(appointments: Appointment[]): TinyQueue<Appointment> {
+  return new TinyQueue(appointments, (left, right) => left.at - right.at);
 }
