@@ -6,8 +6,8 @@ import type { AttemptFilter, DueDelivery, Tx } from "../store/store.ts";
 import { notFound, requireApplication } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { requireEndpoint, toEndpointOut, type EndpointOut, type EndpointParams } from "./endpoints.ts";
-import { isoTime } from "./fields.ts";
-import { sendAnswer } from "./idempotency.ts";
+import { isoTime, queryFlag } from "./fields.ts";
+import { answerAtLeastOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import {
   messageJson,
@@ -39,6 +39,7 @@ const attemptListQuery = statusQuery.extend({
     .transform(Number)
     .optional(),
   endpoint_id: z.string().optional(),
+  with_msg: queryFlag(false),
 });
 
 interface AttemptParams extends MessageParams {
@@ -65,7 +66,7 @@ interface AttemptOut extends Status {
 }
 
 /** The contract's `MessageEndpointOut`. */
-interface MessageEndpointOut extends Omit<EndpointOut, "metadata">, Status {
+interface MessageEndpointOut extends Omit<EndpointOut, "metadata" | "policy" | "tls">, Status {
   readonly nextAttempt: string | null;
 }
 
@@ -75,7 +76,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
   instance.get<{ Params: MessageParams }>(
     "/app/:app/attempt/msg/:message",
     requiring("ViewBase"),
-    async (request) => {
+    async (request, reply) => {
       const { query } = readInput(request, { query: attemptListQuery });
       const page = await store.read(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
@@ -86,21 +87,21 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
             : (await requireEndpoint(tx, application, query.endpoint_id)).id;
         return listAttempts(tx, query, { applicationId: application.id, messageId, endpointId });
       });
-      return mapPage(page, (attempt) => toOut(attempt, query.with_content));
+      return sendAnswer(reply, { status: 200, body: pageJson(page) });
     },
   );
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/attempt/endpoint/:endpoint",
     requiring("ViewBase"),
-    async (request) => {
+    async (request, reply) => {
       const { query } = readInput(request, { query: attemptListQuery });
       const page = await store.read(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
         const { id: endpointId } = await requireEndpoint(tx, application, request.params.endpoint);
         return listAttempts(tx, query, { applicationId: application.id, endpointId });
       });
-      return mapPage(page, (attempt) => toOut(attempt, query.with_content));
+      return sendAnswer(reply, { status: 200, body: pageJson(page) });
     },
   );
 
@@ -179,8 +180,24 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
           endpoint: await requireEndpoint(tx, application, request.params.endpoint),
         };
       });
-      await publisher.resend(application, message.id, endpoint.id);
-      return reply.code(202).send({});
+      const answer = await answerAtLeastOnce(context, request, async () => {
+        await publisher.resend(application, message.id, endpoint.id);
+        return { status: 202, body: "{}" };
+      });
+      return sendAnswer(reply, answer);
+    },
+  );
+
+  instance.delete<{ Params: AttemptParams }>(
+    "/app/:app/msg/:message/attempt/:attempt/content",
+    async (request, reply) => {
+      await store.write(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const message = await requireMessage(tx, application, request.params.message);
+        const isThere = await tx.attempts.expunge(message.id, request.params.attempt);
+        if (!isThere) throw notFound("attempt", request.params.attempt);
+      });
+      return reply.code(204).send();
     },
   );
 }
@@ -191,7 +208,7 @@ async function listAttempts(
   tx: Tx,
   query: z.output<typeof attemptListQuery>,
   of: Pick<AttemptFilter, "applicationId" | "messageId" | "endpointId">,
-): Promise<ListPage<Attempt>> {
+): Promise<ListPage<string>> {
   // An attempt has been made: it is neither pending nor being sent.
   if (query.status === "1" || query.status === "3") return emptyPage;
   const filter: AttemptFilter = {
@@ -200,11 +217,23 @@ async function listAttempts(
     succeeded: query.status === undefined ? undefined : query.status === "0",
     statusCodeClass: query.status_code_class,
   };
-  return paginate(
+  const page = await paginate(
     { ...query, order: "descending" },
     (attempt) => attempt.id,
     (range) => tx.attempts.list(filter, range),
   );
+  const messages = new Map<string, string>();
+  if (query.with_msg) {
+    for (const messageId of new Set(page.data.map((attempt) => attempt.messageId))) {
+      const message = await tx.messages.find(of.applicationId, messageId);
+      if (message !== undefined) messages.set(messageId, messageJson(message, query.with_content));
+    }
+  }
+  return mapPage(page, (attempt) => {
+    const text = JSON.stringify(toOut(attempt, query.with_content));
+    // The payload's text stands in the message's as it was published, so the message is put in as text as well.
+    return query.with_msg ? `${text.slice(0, -1)},"msg":${messages.get(attempt.messageId) ?? "null"}}` : text;
+  });
 }
 
 function toOut(attempt: Attempt, withContent: boolean): AttemptOut {
@@ -213,7 +242,7 @@ function toOut(attempt: Attempt, withContent: boolean): AttemptOut {
     msgId: attempt.messageId,
     endpointId: attempt.endpointId,
     url: attempt.url,
-    response: withContent ? attempt.response : "",
+    response: withContent ? attempt.response : "{}",
     responseStatusCode: attempt.responseStatusCode,
     responseDurationMs: attempt.durationMs,
     ...toStatus(attempt.succeeded ? "succeeded" : "failed"),
@@ -223,7 +252,7 @@ function toOut(attempt: Attempt, withContent: boolean): AttemptOut {
 }
 
 function toDestination(endpoint: Endpoint, delivery: Delivery): MessageEndpointOut {
-  const { metadata: _, ...out } = toEndpointOut(endpoint);
+  const { metadata: _, policy: __, tls: ___, ...out } = toEndpointOut(endpoint);
   return { ...out, ...toStatus(delivery.state), nextAttempt: nextAttemptOf(delivery) };
 }
 

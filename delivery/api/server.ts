@@ -29,10 +29,14 @@ import { registerHealth } from "./health.ts";
 import { registerHook } from "./hook.ts";
 import { registerInbox } from "./inbox.ts";
 import { addJsonParser } from "./input.ts";
+import { registerMessageBatch } from "./message-batch.ts";
 import { registerMessages } from "./messages.ts";
 import { makeOperational, toOperationalPath } from "./operational-webhooks.ts";
+import { registerOrder } from "./order.ts";
 import { registerOrganizations } from "./organizations.ts";
 import { registerRecover } from "./recover.ts";
+import { registerSendExample } from "./send-example.ts";
+import { registerStats } from "./stats.ts";
 import { registerTasks } from "./tasks.ts";
 import { registerTokens } from "./tokens.ts";
 
@@ -93,7 +97,8 @@ export function createServer(context: ServerContext): FastifyInstance {
     http: { maxHeaderSize: maxHeadBytes },
     requestTimeout: requestTimeoutMs,
     rewriteUrl: ({ url = "" }) => toOperationalPath(url),
-    routerOptions: { maxParamLength },
+    // Older clients of Svix's API end every path with a slash.
+    routerOptions: { maxParamLength, ignoreTrailingSlash: true },
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
     requestIdHeader: false,
@@ -129,7 +134,11 @@ export function createServer(context: ServerContext): FastifyInstance {
       registerApplications(api, context);
       registerEventTypes(api, context);
       registerEndpoints(api, context);
+      registerStats(api, context);
+      registerOrder(api, context);
+      registerSendExample(api, context);
       registerMessages(api, context);
+      registerMessageBatch(api, context);
       registerAttempts(api, context);
       registerRecover(api, context);
       registerTasks(api, context);
@@ -174,7 +183,7 @@ async function logRequest(request: FastifyRequest, reply: FastifyReply): Promise
 function collectMethods(server: FastifyInstance): (path: string) => readonly string[] {
   const routes: { pattern: RegExp; methods: readonly string[] }[] = [];
   server.addHook("onRoute", ({ url, method }) => {
-    const pattern = new RegExp(`^${url.replaceAll(/:[^/]+/g, "[^/]+")}$`);
+    const pattern = new RegExp(`^${url.replaceAll(/:[^/]+/g, "[^/]+")}/?$`);
     routes.push({ pattern, methods: [method].flat() });
   });
   return (path) => {

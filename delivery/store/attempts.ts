@@ -37,7 +37,7 @@ export function createAttempts(sql: Sql): Tx["attempts"] {
 
     async expunge(messageId, attemptId) {
       const changed = await sql.run(
-        "update attempts set response = '' where message_id = ? and id = ?",
+        "update attempts set response = 'EXPUNGED' where message_id = ? and id = ?",
         messageId,
         attemptId,
       );

@@ -1,0 +1,74 @@
+import type { FastifyInstance } from "fastify";
+import { z } from "zod";
+import { ServiceError } from "../errors.ts";
+import { requireApplication } from "./application-access.ts";
+import { requiring } from "./auth.ts";
+import { requireEndpoint, type EndpointParams } from "./endpoints.ts";
+import { isoTime, queryTime } from "./fields.ts";
+import { readInput } from "./input.ts";
+import type { ServerContext } from "./server.ts";
+
+const dayMs = 24 * 60 * 60 * 1000;
+/** As in Svix's server: what is counted stays within bounds. */
+const longestDays = 28;
+/** For callers whose clock is not this one's. */
+const toleranceMs = 5 * 60 * 1000;
+
+/** The contract's `EndpointStats`: how many messages stand how, by when they were made. */
+interface EndpointStats {
+  readonly success: number;
+  /** Those that are being sent are among them. */
+  readonly pending: number;
+  readonly sending: number;
+  readonly fail: number;
+  readonly canceled: number;
+}
+
+export function registerStats(instance: FastifyInstance, context: ServerContext): void {
+  const { store } = context;
+
+  instance.get<{ Params: EndpointParams }>(
+    "/app/:app/endpoint/:endpoint/stats",
+    requiring("ViewBase"),
+    async (request): Promise<EndpointStats> => {
+      const { query } = readInput(request, {
+        query: z.object({ since: queryTime.optional(), until: queryTime.optional() }),
+      });
+      const times = toTimes(query, context.now());
+      const counts = await store.read(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const { id } = await requireEndpoint(tx, application, request.params.endpoint);
+        return tx.deliveries.countByEndpoint(id, times);
+      });
+      return {
+        success: counts.get("succeeded") ?? 0,
+        pending: counts.get("pending") ?? 0,
+        sending: 0,
+        fail: counts.get("failed") ?? 0,
+        canceled: 0,
+      };
+    },
+  );
+}
+
+/** @throws ServiceError `bad_request` for a time that is too long, lies ahead or runs backwards */
+function toTimes(
+  given: { since?: number | undefined; until?: number | undefined },
+  now: number,
+): { readonly since: number; readonly until: number } {
+  const until = given.until ?? now;
+  const since = given.since ?? until - longestDays * dayMs;
+  if (until > now + toleranceMs) {
+    throw new ServiceError("bad_request", `"until" lies ahead: give a time up to ${isoTime(now)}.`);
+  }
+  if (since > until) {
+    throw new ServiceError("bad_request", `"since" is after "until": give a time up to ${isoTime(until)}.`);
+  }
+  if (until - since > longestDays * dayMs + toleranceMs) {
+    throw new ServiceError(
+      "bad_request",
+      `"since" is more than ${longestDays} days before "until": give ${isoTime(until - longestDays * dayMs)} or later.`,
+    );
+  }
+  return { since, until };
+}
