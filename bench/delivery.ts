@@ -46,31 +46,35 @@ const flags = readFlags();
 await mkdir(flags.dataDir, { recursive: true });
 const folder = await mkdtemp(path.join(flags.dataDir, "bench-"));
 let postgres: Promise<PostgresServer> | undefined;
+const interruption = new AbortController();
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.on(signal, () => {
+  process.once(signal, () => {
+    interruption.abort();
     killServers();
-    void (postgres ?? Promise.resolve(undefined))
-      .then((server) => server?.[Symbol.asyncDispose]())
-      .finally(() => removeFolder(folder))
-      .finally(() => process.exit(130));
   });
 }
 
 try {
   const report = await measureAll();
-  const text = reportText(report);
-  console.log(`\n${await prettier.format(text, { parser: "markdown" })}`);
-  if (flags.json !== undefined) await writeFile(flags.json, `${JSON.stringify(report, null, 2)}\n`);
-  if (flags.write) await writePage(report);
-  const hasFailed = report.rows.some(
-    ({ failures, rounds }) =>
-      failures.length > 0 || rounds.some((round) => round.account.lost > 0 && round.account.delivered > 0),
-  );
-  if (hasFailed) process.exitCode = 1;
+  if (interruption.signal.aborted) process.exitCode = 130;
+  else await tell(report);
 } finally {
-  if (postgres !== undefined) await (await postgres)[Symbol.asyncDispose]();
+  // One that did not start has nothing to stop.
+  const server = await postgres?.catch(() => undefined);
+  await server?.[Symbol.asyncDispose]();
   await removeFolder(folder);
+}
+
+async function tell(report: Report): Promise<void> {
+  console.log(`\n${await prettier.format(reportText(report), { parser: "markdown" })}`);
+  if (flags.json !== undefined) await writeFile(flags.json, `${JSON.stringify(report, null, 2)}\n`);
+  const hasFailed = report.rows.some(({ failures }) => failures.length > 0);
+  const hasLost = report.rows.some(({ rounds }) => rounds.some(({ account }) => account.lost > 0));
+  if (hasFailed || hasLost) process.exitCode = 1;
+  if (!flags.write) return;
+  if (hasFailed) console.log("docs/performance.md stays as it is: rows have failed.");
+  else await writePage(report);
 }
 
 async function measureAll(): Promise<Report> {
@@ -95,6 +99,7 @@ async function measureAll(): Promise<Report> {
   const rows = flags.rows.map((row) => ({ row, rounds: [] as Measurement[], failures: [] as string[] }));
   for (let round = 1; round <= flags.rounds; round += 1) {
     for (const { row, rounds, failures } of rows) {
+      if (interruption.signal.aborted) break;
       try {
         const measured = await row.measure(run);
         rounds.push(measured);
@@ -105,7 +110,8 @@ async function measureAll(): Promise<Report> {
       }
     }
   }
-  if (postgres !== undefined) machine = { ...machine, postgres: (await postgres).version };
+  const server = await postgres?.catch(() => undefined);
+  if (server !== undefined) machine = { ...machine, postgres: server.version };
   return {
     machine,
     rounds: flags.rounds,

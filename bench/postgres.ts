@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chown, mkdir, writeFile } from "node:fs/promises";
+import { closeSync, openSync } from "node:fs";
+import { chown, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { createServer, type AddressInfo } from "node:net";
 import path from "node:path";
@@ -47,19 +48,24 @@ export async function startPostgres(folder: string): Promise<PostgresServer> {
     { ...identity, cwd: cluster, stdio: ["ignore", "ignore", "inherit"] },
   );
   const port = await freePort();
+  const logFile = path.join(cluster, "log");
+  const log = openSync(logFile, "a");
   const server = spawn(
     programs.postgres,
     [
       ...["-D", data, "-p", String(port), "-c", "listen_addresses=127.0.0.1"],
       ...["-c", "unix_socket_directories=", "-c", "log_min_messages=fatal"],
     ],
-    { ...identity, cwd: cluster, stdio: ["ignore", "ignore", "inherit"] },
+    { ...identity, cwd: cluster, stdio: ["ignore", "ignore", log] },
   );
+  closeSync(log);
   const urlOf = (database: string): string => `postgres://${user}:${password}@127.0.0.1:${port}/${database}`;
   const query = async (text: string): Promise<unknown[][]> => {
     const client = new pg.Client({ connectionString: urlOf("postgres") });
-    await client.connect();
+    // A connection that breaks fails its query, which tells of it.
+    client.on("error", () => undefined);
     try {
+      await client.connect();
       return (await client.query({ text, rowMode: "array" })).rows as unknown[][];
     } finally {
       await client.end();
@@ -86,9 +92,9 @@ export async function startPostgres(folder: string): Promise<PostgresServer> {
       },
       [Symbol.asyncDispose]: stop,
     };
-  } catch (error) {
+  } catch (cause) {
     await stop();
-    throw error;
+    throw new Error(`PostgreSQL did not start: ${(await readFile(logFile, "utf8")).trim()}`, { cause });
   }
 }
 
@@ -96,8 +102,8 @@ async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
   for (const endAt = Date.now() + startMs; ;) {
     try {
       return await ask();
-    } catch (cause) {
-      if (Date.now() > endAt) throw new Error("PostgreSQL did not start", { cause });
+    } catch (error) {
+      if (Date.now() > endAt) throw error;
       await sleep(50);
     }
   }

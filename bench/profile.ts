@@ -23,8 +23,8 @@ const parts: readonly (readonly [part: string, url: RegExp])[] = [
   ],
   ["http in: fastify", /node_modules\/(?:fastify|@fastify|find-my-way|avvio|light-my-request|secure-json)/],
   [
-    "http out: undici",
-    /node_modules\/undici|^wasm:|node:internal\/url|delivery\/worker\/(?:send|guard|connect)/,
+    "http out",
+    /node_modules\/undici|^wasm:|node:internal\/url|delivery\/worker\/(?:send|guard|connect|exchange|answer|deadlines|destination|names|subnets|proxy|tls)/,
   ],
   ["json and validation", /node_modules\/(?:zod|ajv)|delivery\/api\/(?:raw-member|input|fields)/],
   ["store: pg", /node_modules\/(?:pg|pg-[^/]+|postgres-[^/]+)\//],

@@ -66,7 +66,7 @@ export async function withService(
       ...options,
       dataDir,
       flags: ["--workers", "1", ...(options.flags ?? [])],
-      nodeFlags: run.profileFolder === null ? [] : profileFlags(run.profileFolder, name),
+      nodeFlags: profileFlags(run, name),
     });
     return await measure({ server, management: createManagement(server), dataDir });
   } finally {
@@ -74,6 +74,8 @@ export async function withService(
   }
 }
 
-function profileFlags(folder: string, name: string): string[] {
+/** What makes Node write a profile, where profiles are asked for. */
+export function profileFlags({ profileFolder: folder }: Run, name: string): string[] {
+  if (folder === null) return [];
   return ["--cpu-prof", `--cpu-prof-dir=${folder}`, `--cpu-prof-name=${name}.\${pid}.cpuprofile`];
 }

@@ -68,10 +68,11 @@ export async function startFloor(
   kind: "service" | "bare" | "raw",
   receiverUrl: string,
   folder: string,
+  nodeFlags: readonly string[] = [],
 ): Promise<ServerProcess> {
   await mkdir(folder, { recursive: true });
   const script = path.join(import.meta.dirname, "floor.ts");
-  const server = await start([script, kind, receiverUrl], path.join(folder, "log"), [], {});
+  const server = await start([script, kind, receiverUrl], path.join(folder, "log"), nodeFlags, {});
   return { ...server, token: "floor" };
 }
 

@@ -2,7 +2,7 @@ import path from "node:path";
 import type { Load } from "../generator.ts";
 import { costing, measureLoad, putLoad, subjectOf, toMeasurement, warmUp } from "../measurement.ts";
 import { closedLoop, messageRequest, openLoop } from "../publishing.ts";
-import { receiverUrl, type Row } from "../run.ts";
+import { profileFlags, receiverUrl, type Row } from "../run.ts";
 import { startFloor } from "../server-process.ts";
 import { toLatency } from "../statistics.ts";
 
@@ -26,7 +26,7 @@ export const floorRows: readonly Row[] = [
       const outcome = await costing(run, subjectOf([server]), async () => {
         const answered = await putLoad(run, demand, nothingArrives);
         const accepted = answered.load.accepted.reduce((sum, value) => sum + value, 0);
-        return { ...answered, account: { ...answered.account, accepted } };
+        return { ...answered, account: { ...answered.account, accepted, lost: 0 } };
       });
       const { startedAtUs, endedAtUs, answersMs } = outcome.load;
       return toMeasurement(outcome, {
@@ -46,7 +46,12 @@ function floorRow(id: string, kind: "service" | "bare", title: string, pace: Loa
     id,
     title,
     async measure(run) {
-      await using server = await startFloor(kind, receiverUrl(run, "fast"), path.join(run.folder, id));
+      await using server = await startFloor(
+        kind,
+        receiverUrl(run, "fast"),
+        path.join(run.folder, id),
+        profileFlags(run, id),
+      );
       return await measureLoad(run, subjectOf([server]), {
         ports: [server.port],
         request: messageRequest(server.token),
