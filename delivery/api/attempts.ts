@@ -219,7 +219,7 @@ async function listAttempts(
   };
   const page = await paginate(
     { ...query, order: "descending" },
-    (attempt) => attempt.id,
+    (attempt: Attempt) => attempt.id,
     (range) => tx.attempts.list(filter, range),
   );
   const messages = new Map<string, string>();
