@@ -69,7 +69,7 @@ export interface Config extends StorageConfig {
   readonly retentionMs: number | null;
   /** Bytes of stored data above which the oldest finished messages go; null for no bound. */
   readonly retentionMaxBytes: number | null;
-  /** Threads that deliver. */
+  /** Processes that serve and deliver. With the inbox, which is in memory, one. */
   readonly workers: number;
   /** The `http:`, `https:` or `socks5:` proxy of deliveries, which may hold a password; null for none. */
   readonly proxy: string | null;
@@ -242,8 +242,8 @@ export const settings = {
   workers: {
     flag: "--workers <number>",
     variable: "HOOKPLANE_WORKERS",
-    description: "threads that deliver",
-    defaultText: "the cores but one, at least 1",
+    description: "processes that serve and deliver; one with --inbox, which is kept in memory",
+    defaultText: "the cores but one, 1 to 8",
   },
   proxy: {
     flag: "--proxy <url>",
@@ -330,7 +330,7 @@ export function parseConfig(
     payloadRetentionMs: unlessZero(read.payloadRetention * dayMs),
     retentionMs: unlessZero(read.retention * dayMs),
     retentionMaxBytes: unlessZero(read.retentionMaxBytes),
-    workers: read.workers,
+    workers: read.workers ?? (read.inbox ? 1 : defaultWorkers()),
     proxy: read.proxy,
     noProxy: read.noProxy,
     caCertificates: read.caFile,
@@ -445,7 +445,7 @@ const schema = z.object({
   payloadRetention: decimalNumber(0, 36_500).default(90),
   retention: decimalNumber(0, 36_500).default(90),
   retentionMaxBytes: wholeNumber(0, Number.MAX_SAFE_INTEGER).default(0),
-  workers: wholeNumber(1, 256).default(() => Math.max(1, availableParallelism() - 1)),
+  workers: wholeNumber(1, 256).nullable().default(null),
   proxy: z
     .string()
     .refine(
@@ -622,6 +622,13 @@ function readCredentials(
     }
   }
   return credentials;
+}
+
+/** More than a few cannot help while all of them write to one database. */
+const mostDefaultWorkers = 8;
+
+function defaultWorkers(): number {
+  return Math.min(Math.max(1, availableParallelism() - 1), mostDefaultWorkers);
 }
 
 /** The variable of a credential: `HOOKPLANE_TWILIO_AUTH_TOKEN` for `authToken` of `twilio`. */

@@ -1,5 +1,6 @@
 import type { AddressInfo } from "node:net";
 import { isIP } from "node:net";
+import { join } from "node:path";
 import { createServer, type ServedAccount } from "./api/server.ts";
 import type { Config } from "./config.ts";
 import type { Application } from "./core/application.ts";
@@ -14,13 +15,14 @@ import { accounts, createSvixDialect } from "./dialects/index.ts";
 import { ServiceError, StartError } from "./errors.ts";
 import type { Logger } from "./log.ts";
 import { openDataFolder } from "./store/data-folder.ts";
+import { openPostgresStore } from "./store/postgres-store.ts";
 import { openSqliteStore, sqlitePathOf } from "./store/sqlite-store.ts";
 import { toStartError } from "./store/start-failure.ts";
-import type { Store } from "./store/store.ts";
+import { ConflictError, type Store } from "./store/store.ts";
 import { version } from "./version.ts";
 import { createDirectory } from "./worker/directory.ts";
 import { Dispatcher } from "./worker/dispatch.ts";
-import { joinAlone } from "./worker/membership.ts";
+import { joinAlone, joinOthers, joinWorkers } from "./worker/membership.ts";
 import { createOperationalEvents } from "./worker/operational-events.ts";
 import { createReplayKinds } from "./worker/recover.ts";
 import { RetentionWorker } from "./worker/retention.ts";
@@ -28,6 +30,13 @@ import { createScheduleClock } from "./worker/schedule-clock.ts";
 import { openKeyRotation } from "./worker/key-rotation.ts";
 import { createSender } from "./worker/send.ts";
 import { TaskRunner } from "./worker/tasks.ts";
+
+/** The place of a worker among those of one data folder. */
+export interface Seat {
+  readonly index: number;
+  /** The number of the worker that died in this place, and whose deliveries are taken up; null for none. */
+  readonly predecessor: number | null;
+}
 
 /** A service that listens. */
 export interface Service {
@@ -42,13 +51,52 @@ export interface Service {
 /**
  * Starts the service: it listens and its store works when this resolves.
  *
+ * @param seat where this process is one of several workers, see `openWorkers`; null, the default, where it is alone
+ * @param onJoined hears the number under which it takes deliveries
+ *
  * In a test: `openService({ ...defaultConfig(), port: 0, dataDir, allowSubnets: ["127.0.0.0/8"] }, createLogger("silent"))`.
  *
  * @throws StartError saying what stands in the way and what to do
  */
-export async function openService(config: Config, logger: Logger): Promise<Service> {
+export async function openService(
+  config: Config,
+  logger: Logger,
+  seat: Seat | null = null,
+  onJoined: (node: number) => void = () => undefined,
+): Promise<Service> {
+  return await tellingOutages(config, () => open(config, logger, seat, onJoined));
+}
+
+/**
+ * What comes before any worker: takes the data folder, brings the database up to date, and makes what the first start
+ * makes. The folder is held until `close()`.
+ *
+ * @throws StartError as `openService` does
+ */
+export async function prepareService(config: Config): Promise<{ close(): Promise<void> }> {
+  return await tellingOutages(config, async () => {
+    await using opened = new AsyncDisposableStack();
+    const folder = openDataFolder(config.dataDir);
+    opened.defer(() => {
+      folder.close();
+    });
+    const store = await openStore(config);
+    try {
+      loadCredentials(config, accounts);
+      for (const account of accounts) await ensureApplication(store, account, Date.now());
+      // Whoever has the folder knows that nobody else delivers from the database in it.
+      if (config.databaseUrl === null) await store.write((tx) => tx.nodes.bury(Number.MAX_SAFE_INTEGER));
+    } finally {
+      await store.close();
+    }
+    const closing = opened.move();
+    return { close: () => closing.disposeAsync() };
+  });
+}
+
+async function tellingOutages<T>(config: Config, work: () => Promise<T>): Promise<T> {
   try {
-    return await open(config, logger);
+    return await work();
   } catch (error) {
     // What failed first is the reason, and not what then could not be closed.
     let reason: unknown = error;
@@ -62,14 +110,20 @@ export async function openService(config: Config, logger: Logger): Promise<Servi
   }
 }
 
-async function open(config: Config, logger: Logger): Promise<Service> {
+async function open(
+  config: Config,
+  logger: Logger,
+  seat: Seat | null,
+  onJoined: (node: number) => void,
+): Promise<Service> {
   // What was opened is closed in the reverse order, also when a later step fails.
   await using opened = new AsyncDisposableStack();
-  const folder = openDataFolder(config.dataDir);
+  // A worker's folder is held by the process that started it.
+  const folder = seat === null ? openDataFolder(config.dataDir) : null;
   opened.defer(() => {
-    folder.close();
+    folder?.close();
   });
-  const store = await openSqliteStore(config.dataDir, { masterKeyFile: config.masterKeyFile });
+  const store = await openStore(config, logger);
   opened.defer(() => store.close());
   const keyRotation = openKeyRotation({ store, logger });
   opened.defer(() => keyRotation.close());
@@ -96,11 +150,26 @@ async function open(config: Config, logger: Logger): Promise<Service> {
     allowSubnets: config.allowSubnets,
     userAgent: `Hookplane/${version}`,
     now,
+    proxy: config.proxy,
+    noProxy: config.noProxy,
+    ca: config.caCertificates.length === 0 ? null : config.caCertificates.join("\n"),
   });
   const clock = createScheduleClock();
-  const membership = await joinAlone(store);
+  const isShared = config.databaseUrl !== null || seat !== null;
+  let discover: () => Promise<void> = async () => undefined;
+  const onBuried = (): void => {
+    discover().catch((error: unknown) => {
+      logger.error({ err: error }, "what a node has left could not be looked for; trying again");
+    });
+  };
+  const membership = await (config.databaseUrl !== null
+    ? joinOthers({ store, clock, logger, onBuried })
+    : seat !== null
+      ? joinWorkers(store, seat.predecessor)
+      : joinAlone(store));
   opened.defer(() => membership.close());
-  const directory = createDirectory(store);
+  onJoined(membership.number);
+  const directory = createDirectory(store, { isShared });
   const notices = createOperationalEvents({
     store,
     directory,
@@ -117,10 +186,11 @@ async function open(config: Config, logger: Logger): Promise<Service> {
     now,
     clock,
     random: Math.random,
-    isShared: false,
+    isShared,
     disableAfterMs: config.disableAfterMs,
     maxBacklog: config.maxBacklog,
   });
+  discover = () => dispatcher.discover();
   const kinds = createReplayKinds({ store, dialectOf, clock });
   const tasks = new TaskRunner({ store, membership, kinds, logger, now });
   const retention = new RetentionWorker({ store, membership, rules: config, logger });
@@ -180,8 +250,36 @@ async function open(config: Config, logger: Logger): Promise<Service> {
   return { url, credentials, close: () => closing.disposeAsync() };
 }
 
+async function openStore(config: Config, logger?: Logger): Promise<Store> {
+  if (config.databaseUrl !== null) {
+    return await openPostgresStore({
+      url: config.databaseUrl,
+      masterKeyFile: config.masterKeyFile ?? join(config.dataDir, "master.key"),
+    });
+  }
+  return await openSqliteStore(config.dataDir, {
+    masterKeyFile: config.masterKeyFile,
+    onCheckpointError: (reason) =>
+      logger?.warn({ reason }, "the database's log could not be moved aside yet"),
+  });
+}
+
 /** The application of a vendor account, made at the first start. */
 async function ensureApplication(store: Store, account: VendorAccount, now: number): Promise<Application> {
+  try {
+    return await findOrMakeApplication(store, account, now);
+  } catch (error) {
+    // Another node has made it at the same time.
+    if (!(error instanceof ConflictError)) throw error;
+    return await findOrMakeApplication(store, account, now);
+  }
+}
+
+async function findOrMakeApplication(
+  store: Store,
+  account: VendorAccount,
+  now: number,
+): Promise<Application> {
   return await store.write(async (tx) => {
     const known = await tx.applications.find(defaultOrganizationId, account.name);
     if (known?.dialect === account.name) return known;

@@ -3,7 +3,7 @@ import type { Store } from "../store/store.ts";
 import type { ScheduleClock } from "./schedule-clock.ts";
 
 /** How long a node counts as alive after its last sign of life: then others take over what it held. */
-export const nodeLeaseMs = 5_000;
+export const nodeLeaseMs = 4_000;
 /** How often it gives one. */
 const beatMs = 1_000;
 /** The node stops acting this much before its time is over, for what is under way and for clocks that differ in pace. */
@@ -44,7 +44,24 @@ export async function joinAlone(store: Store): Promise<Membership> {
 }
 
 /**
- * Joins the nodes that share a database. A node that gives no sign of life for five seconds is buried by the others, and
+ * The membership of one of several workers of a data folder, whose death the process that started it knows for sure.
+ *
+ * @param predecessor the worker whose place this one takes; null for none
+ */
+export async function joinWorkers(store: Store, predecessor: number | null): Promise<Membership> {
+  const number = await store.write(async (tx) => {
+    if (predecessor !== null) await tx.nodes.leave(predecessor);
+    return await tx.nodes.join(Number.MAX_SAFE_INTEGER - 1);
+  });
+  return {
+    number,
+    holds: (asked) => asked === number,
+    close: () => store.write((tx) => tx.nodes.leave(number)),
+  };
+}
+
+/**
+ * Joins the nodes that share a database. A node that gives no sign of life for four seconds is buried by the others, and
  * what it held is theirs. Should it only have been paused, it finds its time over before it sends or records anything,
  * and joins anew under another number.
  */
