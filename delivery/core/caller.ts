@@ -37,7 +37,7 @@ export interface Caller {
 }
 
 /** The limits of a token that opens one application. */
-export interface CallerLimits {
+interface CallerLimits {
   readonly applicationId: string;
   readonly capabilities: ReadonlySet<Capability>;
   /** Event types behind a flag show only where one of their flags is among these. */
