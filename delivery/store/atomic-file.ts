@@ -1,4 +1,5 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
 /**
@@ -6,18 +7,42 @@ import { dirname } from "node:path";
  * a part: the text is synced under another name first, and the folder after the renaming.
  */
 export function writeFileAtomically(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.new`;
+  writeAside(path, text, (aside) => {
+    renameSync(aside, path);
+  });
+}
+
+/**
+ * Writes a file as `writeFileAtomically` does, unless it is there already. Of several processes that do this at once, one
+ * does, and all of them find that file whole. Answers whether it was this one.
+ */
+export function createFileAtomically(path: string, text: string): boolean {
+  let isCreated = true;
+  writeAside(path, text, (aside) => {
+    try {
+      linkSync(aside, path);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+      isCreated = false;
+    }
+    rmSync(aside);
+  });
+  return isCreated;
+}
+
+function writeAside(path: string, text: string, putInPlace: (aside: string) => void): void {
+  const aside = `${path}.${process.pid}.${randomBytes(4).toString("hex")}.new`;
   try {
-    const file = openSync(temporary, "w", 0o600);
+    const file = openSync(aside, "wx", 0o600);
     try {
       writeFileSync(file, text);
       fsyncSync(file);
     } finally {
       closeSync(file);
     }
-    renameSync(temporary, path);
+    putInPlace(aside);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    rmSync(aside, { force: true });
     throw error;
   }
   syncFolder(dirname(path));

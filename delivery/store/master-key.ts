@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
 import { StartError } from "../errors.ts";
-import { writeFileAtomically } from "./atomic-file.ts";
+import { createFileAtomically, writeFileAtomically } from "./atomic-file.ts";
 import { takeFileLock } from "./file-lock.ts";
 import { createSeal, keyIdOf, type Seal } from "./seal.ts";
 import type { Sql } from "./sql.ts";
@@ -19,10 +19,10 @@ const checkPlace = "facts.master_key";
  */
 export async function openSeal(sql: Sql, path: string): Promise<Seal> {
   const isNew = (await readCheckValue(sql)) === undefined;
-  const isMade = !existsSync(path);
-  if (isMade) {
+  let isMade = false;
+  if (!existsSync(path)) {
     if (!isNew) throw unusable(path, "is missing, and the secrets in the database cannot be read without it");
-    writeMasterKeys(path, [randomBytes(keyBytes)]);
+    isMade = createMasterKeyFile(path);
   }
   const seal = watchMasterKeys(path);
   if (isNew) {
@@ -145,10 +145,24 @@ function readMasterKeys(path: string): readonly Uint8Array[] {
   return keys;
 }
 
+/** Answers whether there was none, so that this process has made it. */
+function createMasterKeyFile(path: string): boolean {
+  return writing(path, () => createFileAtomically(path, toLines([randomBytes(keyBytes)])));
+}
+
 function writeMasterKeys(path: string, keys: readonly Uint8Array[]): void {
-  const text = keys.map((key) => `${Buffer.from(key).toString("base64")}\n`).join("");
+  writing(path, () => {
+    writeFileAtomically(path, toLines(keys));
+  });
+}
+
+function toLines(keys: readonly Uint8Array[]): string {
+  return keys.map((key) => `${Buffer.from(key).toString("base64")}\n`).join("");
+}
+
+function writing<T>(path: string, write: () => T): T {
   try {
-    writeFileAtomically(path, text);
+    return write();
   } catch (cause) {
     throw toStartError(path, cause, {
       code: "master_key_unusable",
