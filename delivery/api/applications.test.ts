@@ -25,6 +25,7 @@ describe("create", () => {
       metadata: { plan: "gold" },
       createdAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
       updatedAt: created.json.createdAt,
+      rateLimit: 10,
     });
     const { id } = created.json;
     expect(await service.svix.application.get(id)).toEqual(await service.svix.application.get("acme"));
@@ -60,7 +61,7 @@ describe("create", () => {
     ["a uid that looks like an id", { name: "a", uid: "app_1" }, "uid"],
     ["a rate that is no whole number", { name: "a", throttleRate: 1.5 }, "throttleRate"],
     ["a rate that is too high", { name: "a", throttleRate: 65_536 }, "throttleRate"],
-    ["a member under its former name", { name: "a", rateLimit: 5 }, "rateLimit"],
+    ["a rate under both names that differs", { name: "a", rateLimit: 5, throttleRate: 6 }, "rateLimit"],
     ["metadata without end", { name: "a", metadata: { a: "b".repeat(20_000) } }, "metadata"],
   ])("%s is answered with 422", async (_, body, member) => {
     const answer = await service.request("POST", "/api/v1/app", body);
@@ -125,7 +126,12 @@ describe("list", () => {
     expect(back.data.map(({ uid }) => uid)).toEqual(["c", "b"]);
   });
 
-  test.each([["limit=0"], ["limit=251"], ["limit=a"], ["order=up"], ["iterator=%20"]])(
+  test("is an empty page for a limit of 0", async () => {
+    const { status, json } = await service.request("GET", "/api/v1/app?limit=0");
+    expect([status, json]).toEqual([200, { data: [], iterator: null, prevIterator: null, done: false }]);
+  });
+
+  test.each([["limit=-1"], ["limit=251"], ["limit=a"], ["order=up"], ["iterator=%20"]])(
     "%s is answered with 422",
     async (query) => {
       const answer = await service.request("GET", `/api/v1/app?${query}`);
@@ -135,8 +141,116 @@ describe("list", () => {
   );
 });
 
+describe("the policy", () => {
+  const policy = {
+    retrySchedule: [0.5, 60, 3600],
+    timeoutSeconds: 7,
+    concurrency: 3,
+    order: "key",
+    whenExhausted: "skip",
+    successStatuses: [200, 304],
+    validatePayloads: true,
+  };
+
+  test("is shown as it was given, and not at all where nothing is set", async () => {
+    const created = await service.request("POST", "/api/v1/app", { name: "a", uid: "policy", policy });
+    expect(created).toMatchObject({ status: 201, json: { policy } });
+    expect((await service.request("GET", "/api/v1/app/policy")).json).toEqual(created.json);
+    const cleared = await service.request("PATCH", "/api/v1/app/policy", { policy: null });
+    expect(cleared.json).not.toHaveProperty("policy");
+  });
+
+  test("is changed member by member; a null takes one away", async () => {
+    await service.request("PUT", "/api/v1/app/policy-patch", { name: "a", policy });
+    const change = { policy: { timeoutSeconds: 9, order: null, validatePayloads: null, retrySchedule: [] } };
+    expect((await service.request("PATCH", "/api/v1/app/policy-patch", change)).json.policy).toEqual({
+      retrySchedule: [],
+      timeoutSeconds: 9,
+      concurrency: 3,
+      whenExhausted: "skip",
+      successStatuses: [200, 304],
+    });
+  });
+
+  test("stays when a client of the contract replaces the application, and is replaced when it is given", async () => {
+    await service.request("PUT", "/api/v1/app/policy-put", { name: "a", policy });
+    await service.svix.application.upsert("policy-put", { name: "b" });
+    const path = "/api/v1/app/policy-put";
+    expect((await service.request("GET", path)).json).toMatchObject({ name: "b", policy });
+    const replaced = await service.request("PUT", path, { name: "b", policy: { concurrency: 1 } });
+    expect(replaced.json.policy).toEqual({ concurrency: 1 });
+  });
+
+  test("all that is wrong with it is told at once", async () => {
+    const answer = await service.request("POST", "/api/v1/app", {
+      name: "",
+      policy: {
+        retrySchedule: [1, 0, "2"],
+        timeoutSeconds: 121,
+        concurrency: 257,
+        order: "random",
+        whenExhausted: "wait",
+        successStatuses: [199, 200],
+        validatePayloads: "yes",
+        retries: 3,
+      },
+    });
+    expect(answer.status).toBe(422);
+    const places = answer.json.detail.map(({ loc }: { loc: string[] }) => loc.slice(1).join("."));
+    expect(places.toSorted()).toEqual([
+      "name",
+      "policy",
+      "policy.concurrency",
+      "policy.order",
+      "policy.retrySchedule.1",
+      "policy.retrySchedule.2",
+      "policy.successStatuses.0",
+      "policy.timeoutSeconds",
+      "policy.validatePayloads",
+      "policy.whenExhausted",
+    ]);
+    expect(answer.text).toContain('A policy has no \\"retries\\"');
+  });
+
+  test.each([
+    ["21 retries", { retrySchedule: Array.from({ length: 21 }, () => 1) }],
+    ["a wait of more than 30 days", { retrySchedule: [2_592_001] }],
+    ["no status at all", { successStatuses: [] }],
+    ["a time limit below a second", { timeoutSeconds: 0.9 }],
+    ["no request at a time", { concurrency: 0 }],
+  ])("%s is answered with 422", async (_, wrong) => {
+    const answer = await service.request("POST", "/api/v1/app", { name: "a", policy: wrong });
+    expect(answer.status).toBe(422);
+    expect(answer.json.detail[0].loc.slice(0, 3)).toEqual(["body", "policy", Object.keys(wrong)[0]]);
+  });
+});
+
+describe("older clients", () => {
+  test("give and see the rate under its former name", async () => {
+    const created = await service.request("POST", "/api/v1/app", { name: "a", uid: "older", rateLimit: 5 });
+    expect(created.json).toMatchObject({ rateLimit: 5, throttleRate: 5 });
+    const patched = await service.request("PATCH", "/api/v1/app/older", { rateLimit: null });
+    expect(patched.json).toMatchObject({ rateLimit: null, throttleRate: null });
+  });
+
+  test("may end every path with a slash", async () => {
+    expect((await service.request("POST", "/api/v1/app/", { name: "a", uid: "slash" })).status).toBe(201);
+    expect((await service.request("GET", "/api/v1/app/slash/")).json).toMatchObject({ uid: "slash" });
+    expect((await service.request("GET", "/api/v1/app/slash/endpoint/?limit=1")).status).toBe(200);
+    expect((await service.request("PUT", "/api/v1/app/")).status).toBe(405);
+  });
+});
+
 describe("change", () => {
-  test("PUT replaces everything but a uid that is left out", async () => {
+  test("PUT by id takes away a uid that is left out", async () => {
+    const { id } = await service.svix.application.create({ name: "a", uid: "by-id" });
+    expect((await service.request("PUT", `/api/v1/app/${id}`, { name: "b" })).json).toMatchObject({
+      uid: null,
+    });
+    expect((await service.request("GET", "/api/v1/app/by-id")).status).toBe(404);
+  });
+
+  test("PUT replaces everything but the uid that it calls the application by", async () => {
     await service.svix.application.create({
       name: "Before",
       uid: "put",
