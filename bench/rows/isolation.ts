@@ -13,21 +13,32 @@ function secondsOf({ isQuick }: Run): number {
 }
 
 /** (g): one endpoint answers at once, and nine of the same application take every request and never answer. */
-export const isolationRows: readonly Row[] = [100, 200, 1_000].map((requestsPerSecond) => ({
-  letter: "g",
-  id: `g${requestsPerSecond}`,
-  title: `one healthy endpoint among nine that hang, ${requestsPerSecond.toLocaleString("en")}/s in all`,
-  measure: (run) =>
-    // What hangs does not hold the end up.
-    withService(
-      run,
-      `g${requestsPerSecond}`,
-      { flags: ["--stop-timeout-seconds", "1"] },
-      async ({ server, management }) => {
+export const isolationRows: readonly Row[] = [
+  isolationRow(100, "origins"),
+  isolationRow(200, "origins"),
+  isolationRow(1_000, "origins"),
+  isolationRow(1_000, "one origin"),
+];
+
+/** @param place whether each endpoint has an origin of its own, or all are paths of one, as behind a gateway */
+function isolationRow(requestsPerSecond: number, place: "origins" | "one origin"): Row {
+  const rate = `${requestsPerSecond.toLocaleString("en")}/s in all`;
+  const id = `g${requestsPerSecond}${place === "origins" ? "" : "-one-origin"}`;
+  return {
+    letter: "g",
+    id,
+    title: `one healthy endpoint among nine that hang, ${rate}${place === "origins" ? "" : ", all of one origin"}`,
+    measure: (run) =>
+      // What hangs does not hold the end up.
+      withService(run, id, { flags: ["--stop-timeout-seconds", "1"] }, async ({ server, management }) => {
         await management.application(application);
         const add = (index: number): Promise<void> =>
           management.endpoint(application, {
-            url: receiverUrl(run, index === 0 ? "fast" : `hang/${index}`),
+            url: receiverUrl(
+              run,
+              index === 0 ? "fast" : `hang/${index}`,
+              place === "origins" ? `127.2.0.${index + 1}` : undefined,
+            ),
             eventTypes: [eventTypes.replace("#####", targetName(index))],
           });
         await add(0);
@@ -58,6 +69,6 @@ export const isolationRows: readonly Row[] = [100, 200, 1_000].map((requestsPerS
             "p99 to p99 alone": latency.p99 / baseline.p99,
           },
         });
-      },
-    ),
-}));
+      }),
+  };
+}
