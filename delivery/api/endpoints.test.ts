@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Ordering, Webhook } from "svix";
+import { createCertificateAuthority } from "../../test/certificate-authority.ts";
 import { rotate } from "./endpoints.ts";
 import { eventually, refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
 
@@ -35,6 +36,9 @@ describe("create", () => {
       id: expect.stringMatching(/^ep_[0-9a-z]{26}$/),
       createdAt: expect.any(String),
       updatedAt: answer.json.createdAt,
+      filterTypes: ["user.created"],
+      rateLimit: 7,
+      version: 1,
     });
     expect((await service.request("GET", "/api/v1/app/a/endpoint/full")).json).toEqual(answer.json);
     expect(await service.svix.endpoint.getHeaders("a", "full")).toEqual({
@@ -88,7 +92,8 @@ describe("create", () => {
     ["too many channels", { channels: Array.from({ length: 11 }, (_, index) => `c${index}`) }, "channels"],
     ["a rate of nothing", { throttleRate: 0 }, "throttleRate"],
     ["a uid that looks like an id", { uid: "ep_1" }, "uid"],
-    ["a member under its former name", { filterTypes: ["a"] }, "filterTypes"],
+    ["event types under both names that differ", { filterTypes: ["a"], eventTypes: ["b"] }, "filterTypes"],
+    ["a header with Svix's name in front", { headers: { "X-Svix-Team": "a" } }, "headers"],
     ["a header name that HTTP forbids", { headers: { "a b": "c" } }, "headers"],
     ["a header value that HTTP forbids", { headers: { a: "b\r\nc: d" } }, "headers"],
     ["a header of the signature", { headers: { "Webhook-Signature": "v1,a" } }, "headers"],
@@ -149,12 +154,20 @@ describe("list", () => {
   test("goes through the application's endpoints page by page", async () => {
     await service.svix.application.create({ name: "pages", uid: "pages" });
     for (const uid of ["1", "2", "3"]) await service.svix.endpoint.create("pages", { url, uid });
-    const first = await service.svix.endpoint.list("pages", { limit: 2 });
+    const order = Ordering.Ascending;
+    const first = await service.svix.endpoint.list("pages", { limit: 2, order });
     expect(first).toMatchObject({ data: [{ uid: "1" }, { uid: "2" }], done: false });
-    const second = await service.svix.endpoint.list("pages", { limit: 2, iterator: first.iterator });
+    const second = await service.svix.endpoint.list("pages", { limit: 2, order, iterator: first.iterator });
     expect(second).toMatchObject({ data: [{ uid: "3" }], done: true });
-    const last = await service.svix.endpoint.list("pages", { limit: 1, order: Ordering.Descending });
-    expect(last).toMatchObject({ data: [{ uid: "3" }] });
+    const { prevIterator } = second;
+    expect(
+      (await service.svix.endpoint.list("pages", { limit: 2, order, iterator: prevIterator })).data,
+    ).toEqual(first.data);
+  });
+
+  test("begins with the newest unless it is asked for otherwise", async () => {
+    const { data } = await service.svix.endpoint.list("pages", { limit: 2 });
+    expect(data).toMatchObject([{ uid: "3" }, { uid: "2" }]);
   });
 });
 
@@ -177,6 +190,12 @@ describe("change", () => {
     });
     expect((await service.svix.endpoint.getSecret("a", "put")).key).toBe(key);
     expect((await service.svix.endpoint.getHeaders("a", "put")).headers).toEqual({ "X-Kept": "yes" });
+  });
+
+  test("PUT by id takes away a uid that is left out", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url, uid: "by-id" });
+    expect(await service.svix.endpoint.upsert("a", id, { url })).toMatchObject({ uid: null });
+    expect((await refusalOf(service.svix.endpoint.get("a", "by-id"))).status).toBe(404);
   });
 
   test("PUT makes what is not there yet, under the uid in the path", async () => {
@@ -237,12 +256,138 @@ describe("headers", () => {
     expect((await service.svix.endpoint.getHeaders("a", id)).headers).toEqual({ "x-a": "new", "X-C": "3" });
     await service.svix.endpoint.patchHeaders("a", id, { headers: {}, deleteHeaders: ["x-c"] });
     expect((await service.svix.endpoint.getHeaders("a", id)).headers).toEqual({ "x-a": "new" });
-    expect((await service.request("PATCH", path, { headers: { "svix-id": "1" } })).status).toBe(422);
+  });
+
+  test("PATCH tells everything that is wrong with what would come of it", async () => {
+    const { id } = await service.svix.endpoint.create("a", { url });
+    const path = `/api/v1/app/a/endpoint/${id}/headers`;
+    const answer = await service.request("PATCH", path, {
+      headers: { "svix-id": "1", "a b": "2", "x-c": "3\r\ncanary: 4" },
+    });
+    expect(answer.status).toBe(422);
+    expect(answer.json.detail.map(({ loc }: { loc: string[] }) => loc.join("."))).toEqual([
+      "body.headers",
+      "body.headers",
+      "body.headers",
+    ]);
+    expect(answer.text).not.toContain("canary");
+    expect((await service.svix.endpoint.getHeaders("a", id)).headers).toEqual({});
   });
 
   test("PUT without headers is answered with 422", async () => {
     const { id } = await service.svix.endpoint.create("a", { url });
     expect((await service.request("PUT", `/api/v1/app/a/endpoint/${id}/headers`, {})).status).toBe(422);
+  });
+});
+
+describe("the policy", () => {
+  const policy = { retrySchedule: [30, 60], timeoutSeconds: 2.5, order: "endpoint", whenExhausted: "block" };
+
+  test("is shown as it was given, stays on a PUT by the contract, and goes with a null", async () => {
+    const path = "/api/v1/app/a/endpoint/policy";
+    const created = await service.request("POST", "/api/v1/app/a/endpoint", { url, uid: "policy", policy });
+    expect(created).toMatchObject({ status: 201, json: { policy } });
+    await service.svix.endpoint.upsert("a", "policy", { url: `${url}/new` });
+    expect((await service.request("GET", path)).json).toMatchObject({ url: `${url}/new`, policy });
+    const patched = await service.request("PATCH", path, { policy: { order: null, concurrency: 2 } });
+    expect(patched.json.policy).toEqual({
+      retrySchedule: [30, 60],
+      timeoutSeconds: 2.5,
+      concurrency: 2,
+      whenExhausted: "block",
+    });
+    const cleared = await service.request("PUT", path, { url, policy: null });
+    expect(cleared.json).not.toHaveProperty("policy");
+  });
+
+  test("is an endpoint's, and cannot ask for what is the application's", async () => {
+    const answer = await service.request("POST", "/api/v1/app/a/endpoint", {
+      url,
+      policy: { validatePayloads: true },
+    });
+    expect(answer).toMatchObject({ status: 422, json: { detail: [{ loc: ["body", "policy"] }] } });
+  });
+
+  test("decides which statuses are a success, before the application's", async () => {
+    await using receiver = await startReceiver();
+    receiver.answer = { status: 418, body: "no" };
+    await service.request("POST", "/api/v1/app", {
+      name: "p",
+      uid: "policies",
+      policy: { successStatuses: [418], retrySchedule: [] },
+    });
+    const inherits = await service.svix.endpoint.create("policies", { url: receiver.url, uid: "inherits" });
+    const own = { url: receiver.url, uid: "own", policy: { successStatuses: [200] } };
+    expect((await service.request("POST", "/api/v1/app/policies/endpoint", own)).status).toBe(201);
+    const { id } = await service.svix.message.create("policies", { eventType: "a", payload: {} });
+    await eventually(async () => {
+      const { data } = await service.svix.messageAttempt.listAttemptedDestinations("policies", id);
+      const statuses = data.map(({ uid, status, nextAttempt }) => [uid, status, nextAttempt]);
+      expect(new Map(statuses.map(([uid, ...rest]) => [uid, rest]))).toEqual(
+        new Map([
+          [inherits.uid, [0, null]],
+          ["own", [2, null]],
+        ]),
+      );
+    });
+  });
+});
+
+describe("certificates", () => {
+  const authority = createCertificateAuthority("Receivers");
+  const { certificate, key } = authority.issue({ commonName: "sender" });
+
+  test("are shown by fingerprint and end alone, and kept until others are given", async () => {
+    const tls = { certificate, key, ca: authority.certificate };
+    const path = "/api/v1/app/a/endpoint/tls";
+    const created = await service.request("POST", "/api/v1/app/a/endpoint", { url, uid: "tls", tls });
+    const shown = {
+      fingerprint: expect.stringMatching(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/),
+      expiresAt: expect.any(String),
+    };
+    expect(created).toMatchObject({ status: 201, json: { tls: { certificate: shown, ca: [shown] } } });
+    expect(created.text).not.toContain("-----BEGIN");
+    await service.svix.endpoint.upsert("a", "tls", { url });
+    await service.svix.endpoint.patch("a", "tls", { description: "x" });
+    expect((await service.request("GET", path)).json.tls).toEqual(created.json.tls);
+    const only = await service.request("PATCH", path, { tls: { ca: authority.certificate } });
+    expect(only.json.tls).toMatchObject({ certificate: null, ca: [shown] });
+    expect((await service.request("PATCH", path, { tls: null })).json).not.toHaveProperty("tls");
+  });
+
+  test.each([
+    ["a certificate without its key", { certificate }, 1],
+    ["another certificate's key", { certificate, key: authority.issue({ commonName: "other" }).key }, 1],
+    ["what is none", { certificate: "x", key: "canary", ca: "y" }, 3],
+    ["a member that there is not", { certificate, key, passphrase: "canary" }, 1],
+  ])("%s is answered with 422, and not repeated", async (_, tls, faults) => {
+    const answer = await service.request("POST", "/api/v1/app/a/endpoint", { url, tls });
+    expect(answer.status).toBe(422);
+    expect(answer.json.detail.map(({ loc }: { loc: string[] }) => loc)).toEqual(
+      Array.from({ length: faults }, () => ["body", "tls"]),
+    );
+    expect(answer.text).not.toContain("canary");
+    expect(answer.text).not.toContain("PRIVATE KEY-----\\n");
+  });
+});
+
+describe("older clients", () => {
+  test("give and see event types and rate under their former names", async () => {
+    const body = { url, uid: "older", version: 2, filterTypes: ["a", "b"], rateLimit: 9 };
+    const created = await service.request("POST", "/api/v1/app/a/endpoint", body);
+    const both = {
+      eventTypes: ["a", "b"],
+      filterTypes: ["a", "b"],
+      throttleRate: 9,
+      rateLimit: 9,
+      version: 2,
+    };
+    expect(created).toMatchObject({ status: 201, json: both });
+    // What was read can be written as it is.
+    const { createdAt: _, updatedAt: __, id: ___, ...read } = created.json;
+    expect((await service.request("PUT", "/api/v1/app/a/endpoint/older", read)).json).toMatchObject(both);
+    const patched = await service.request("PATCH", "/api/v1/app/a/endpoint/older", { filterTypes: null });
+    expect(patched.json).toMatchObject({ eventTypes: null, filterTypes: null, rateLimit: 9 });
   });
 });
 
