@@ -356,7 +356,7 @@ export interface Tx {
   };
 }
 
-export interface ResealedBatch {
+interface ResealedBatch {
   readonly count: number;
   /** Ids of endpoints. */
   readonly failed: readonly string[];
