@@ -33,12 +33,12 @@ export function createApplications(
       // An id wins over another application's uid that looks the same.
       const row =
         (await sql.get(
-          "select * from applications where organization_id = ? and id = ?",
+          `select * from applications where organization_id = ? and id = ?${sql.forUpdate}`,
           organizationId,
           idOrUid,
         )) ??
         (await sql.get(
-          "select * from applications where organization_id = ? and uid = ?",
+          `select * from applications where organization_id = ? and uid = ?${sql.forUpdate}`,
           organizationId,
           idOrUid,
         ));

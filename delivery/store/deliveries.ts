@@ -19,7 +19,7 @@ export function createDeliveries(
 
     async find(messageId, endpointId) {
       const row = await sql.get(
-        "select * from deliveries where message_id = ? and endpoint_id = ?",
+        `select * from deliveries where message_id = ? and endpoint_id = ?${sql.forUpdate}`,
         messageId,
         endpointId,
       );

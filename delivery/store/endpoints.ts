@@ -37,12 +37,12 @@ export function createEndpoints(sql: Sql, changes: Changes, seal: Seal): Tx["end
     async find(applicationId, idOrUid) {
       const row =
         (await sql.get(
-          "select * from endpoints where application_id = ? and id = ?",
+          `select * from endpoints where application_id = ? and id = ?${sql.forUpdate}`,
           applicationId,
           idOrUid,
         )) ??
         (await sql.get(
-          "select * from endpoints where application_id = ? and uid = ?",
+          `select * from endpoints where application_id = ? and uid = ?${sql.forUpdate}`,
           applicationId,
           idOrUid,
         ));

@@ -24,7 +24,7 @@ export function createEventTypes(sql: Sql, changes: Changes): Tx["eventTypes"] {
 
     async find(organizationId, name) {
       const row = await sql.get(
-        "select * from event_types where organization_id = ? and name = ?",
+        `select * from event_types where organization_id = ? and name = ?${sql.forUpdate}`,
         organizationId,
         name,
       );

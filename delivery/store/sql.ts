@@ -13,7 +13,10 @@ export interface Sql {
   get(text: string, ...values: readonly Value[]): Promise<Row | undefined>;
   /** Answers how many rows changed. */
   run(text: string, ...values: readonly Value[]): Promise<number>;
-  /** Ends a `select` whose rows nobody else may change until this transaction ends. */
+  /**
+   * Ends a `select` whose rows nobody else may change until this transaction ends: what a transaction reads in order to
+   * change it. Empty where that is so anyway, and on connections that only read.
+   */
   readonly forUpdate: string;
   /** Stands behind `forUpdate`, for rows of which any will do: those that others hold are passed over. */
   readonly skipLocked: string;
