@@ -223,6 +223,7 @@ async function open(
     adminToken: credentials.admin.token,
     jwtSecret: config.jwtSecret,
     inbox: config.inbox,
+    httpsOnly: config.httpsOnly,
     defaultSignatureType: config.defaultSignatureType,
     limits: { maxBodyBytes: config.maxBodyBytes },
     logger,

@@ -134,6 +134,22 @@ describe("create", () => {
     });
   });
 
+  test("where the service sends to https alone, another URL is answered with 422", async () => {
+    await using own = await startService({ httpsOnly: true });
+    await own.svix.application.create({ name: "a", uid: "a" });
+    await own.svix.endpoint.create("a", { url: "HTTPS://example.com/hook", uid: "safe" });
+    for (const write of [
+      own.svix.endpoint.create("a", { url: "http://example.com" }),
+      own.svix.endpoint.patch("a", "safe", { url: "http://example.com" }),
+      own.svix.endpoint.upsert("a", "safe", { url: "http://example.com" }),
+    ]) {
+      expect(await refusalOf(write)).toMatchObject({
+        status: 422,
+        body: { detail: [{ loc: ["body", "url"], msg: expect.stringContaining("https://") }] },
+      });
+    }
+  });
+
   test("an application that is not there is answered with 404", async () => {
     expect(await refusalOf(service.svix.endpoint.create("missing", { url }))).toEqual({
       status: 404,

@@ -63,13 +63,21 @@ const members = z.object({
 
 /** The contract's `EndpointPatch`, `EndpointUpdate` and `EndpointIn`, with the members that are this service's own. */
 function createShapes(context: ServerContext) {
-  const patch = members.extend({ tls: clientTlsIn(() => context.now()).nullable() }).partial();
+  const url = context.httpsOnly ? endpointUrl.refine(isHttps, httpsRule) : endpointUrl;
+  const tls = clientTlsIn(() => context.now()).nullable();
+  const patch = members.extend({ url, tls }).partial();
   const update = patch.required({ url: true });
   const create = update.extend({ secret: secret.nullish(), headers: headersField.nullish() });
   return { patch: eitherName(patch), update: eitherName(update), create: eitherName(create) };
 }
 
 type Shapes = ReturnType<typeof createShapes>;
+
+const httpsRule = "The URL must begin with https://: this service sends to no other.";
+
+function isHttps(url: string): boolean {
+  return /^https:/i.test(url);
+}
 
 const defaultOverlapSeconds = 24 * 60 * 60;
 const maxOverlapSeconds = 7 * 24 * 60 * 60;

@@ -55,6 +55,7 @@ describe("a store that does not answer", () => {
       adminToken: "token",
       jwtSecret: null,
       inbox: false,
+      httpsOnly: false,
       defaultSignatureType: "hmac256",
       limits: { maxBodyBytes: 1000 },
       logger: createLogger("silent"),

@@ -60,6 +60,8 @@ export interface ServerContext {
   readonly jwtSecret: string | null;
   /** Whether `/inbox/:name` is there. */
   readonly inbox: boolean;
+  /** Whether endpoints may have `https` URLs alone. */
+  readonly httpsOnly: boolean;
   /** What a signing secret is that the service makes. */
   readonly defaultSignatureType: SignatureType;
   readonly limits: {
