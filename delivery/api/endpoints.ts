@@ -392,13 +392,14 @@ async function create(
 }
 
 async function save(
-  { notices, now }: ServerContext,
+  context: ServerContext,
   tx: Tx,
   application: Application,
   before: Endpoint,
   after: Endpoint,
 ): Promise<Endpoint> {
-  const endpoint = { ...after, updatedAt: now() };
+  const { notices } = context;
+  const endpoint = { ...after, updatedAt: context.now() };
   await refuseArchived(tx, application.organizationId, endpoint, before.filterTypes ?? []);
   await uidConflict(endpoint.uid, () => tx.endpoints.update(endpoint));
   await notices.endpointChanged(tx, application, endpoint, "updated");
