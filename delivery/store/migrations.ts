@@ -28,6 +28,9 @@ export async function migrate(
   path: string,
   migrations: readonly string[],
 ): Promise<void> {
+  // Tables that are made anew are dropped first, which must not touch the rows that refer to them. References are checked
+  // as a whole before the commit.
+  connection.execute("pragma foreign_keys = off");
   for (let isNewest = false; !isNewest;) {
     // Read within the transaction: another process may be at the same work.
     connection.execute("begin immediate");
@@ -36,9 +39,14 @@ export async function migrate(
     refuseNewer(path, version, migrations.length);
     const next = migrations[version];
     isNewest = next === undefined;
-    if (next !== undefined) connection.execute(`${next}; pragma user_version = ${version + 1}`);
+    if (next !== undefined) {
+      connection.execute(`${next}; pragma user_version = ${version + 1}`);
+      const [broken] = await connection.all("pragma foreign_key_check");
+      if (broken) throw new Error(`rows of "${String(broken["table"])}" refer to others that are not there`);
+    }
     connection.execute("commit");
   }
+  connection.execute("pragma foreign_keys = on");
 }
 
 /**

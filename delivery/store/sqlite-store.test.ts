@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, describe, expect, test } from "vitest";
+import { anApplication, anEndpoint } from "./scene.suite.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 import { describeStore } from "./store.suite.ts";
 import type { Store } from "./store.ts";
@@ -28,16 +29,7 @@ async function open(folder = makeFolder()): Promise<Store> {
 
 describeStore("SQLite", open);
 
-const application = {
-  id: "app_1",
-  uid: null,
-  name: "Shop",
-  dialect: "svix",
-  throttleRate: null,
-  metadata: {},
-  createdAt: 1,
-  updatedAt: 1,
-};
+const application = anApplication();
 
 describe("openSqliteStore()", () => {
   test("finds everything again, after a stop", async () => {
@@ -46,7 +38,7 @@ describe("openSqliteStore()", () => {
     await store.write((tx) => tx.applications.insert(application));
     await store.close();
     const again = await open(folder);
-    expect(await again.read((tx) => tx.applications.find("app_1"))).toEqual(application);
+    expect(await again.read((tx) => tx.applications.get(application.id))).toMatchObject({ application });
   });
 
   test("keeps the master key for its owner alone, and no secret in the files of the database", async () => {
@@ -54,24 +46,15 @@ describe("openSqliteStore()", () => {
     const store = await open(folder);
     await store.write(async (tx) => {
       await tx.applications.insert(application);
-      await tx.endpoints.insert({
-        id: "ep_1",
-        applicationId: "app_1",
-        uid: null,
-        url: "https://user:canary-password@example.com/?token=canary-token",
-        description: "",
-        filterTypes: null,
-        channels: null,
-        headers: { authorization: "canary-header" },
-        disabled: false,
-        throttleRate: null,
-        version: 1,
-        metadata: {},
-        settings: { payload: { key: "canary-payload" } },
-        secrets: [{ key: "whsec_canary-secret", expiresAt: null }],
-        createdAt: 1,
-        updatedAt: 1,
-      });
+      await tx.endpoints.insert(
+        anEndpoint(application, {
+          url: "https://user:canary-password@example.com/?token=canary-token",
+          headers: { authorization: "canary-header" },
+          settings: { payload: { key: "canary-payload" } },
+          secrets: [{ key: "whsec_canary-secret", expiresAt: null }],
+          tls: { certificate: "canary-certificate", key: "canary-key", ca: null },
+        }),
+      );
     });
     expect(statSync(join(folder, "master.key")).mode & 0o777).toBe(0o600);
     for (const file of readdirSync(folder)) {
@@ -93,7 +76,7 @@ describe("openSqliteStore()", () => {
     other.exec("rollback");
     other.close();
     await store.write((tx) => tx.applications.insert(application));
-    expect(await store.read((tx) => tx.applications.list({ limit: 9 }))).toHaveLength(1);
+    expect(await store.read((tx) => tx.applications.list("default", { limit: 9 }))).toHaveLength(1);
   });
 
   test("answers pings until it is closed", async () => {

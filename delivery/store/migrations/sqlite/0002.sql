@@ -1,6 +1,5 @@
 -- Organizations above applications, policies, order, breakers, nodes, tokens and tasks. Tables whose keys change are made
--- anew; references are checked at the commit.
-pragma defer_foreign_keys = on;
+-- anew.
 
 create table organizations (
   id text primary key,
