@@ -193,7 +193,14 @@ async function open(
   discover = () => dispatcher.discover();
   const kinds = createReplayKinds({ store, dialectOf, clock });
   const tasks = new TaskRunner({ store, membership, kinds, logger, now });
-  const retention = new RetentionWorker({ store, membership, rules: config, logger });
+  const retention = new RetentionWorker({
+    store,
+    membership,
+    rules: config,
+    logger,
+    // PostgreSQL works in processes of its own: a longer transaction there keeps nobody waiting.
+    transactionMs: config.databaseUrl === null ? 4 : 40,
+  });
   let url = "";
   const publicUrl = (): string => config.publicUrl ?? url;
   const served: ServedAccount[] = [];

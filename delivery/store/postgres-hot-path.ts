@@ -19,13 +19,15 @@ import {
 // another, such as which messages were stored, it finds in the tables. Rows that this transaction has written are told by
 // their xmin.
 
-/** Session settings that keep the batch statements to their indexes, however small the tables were when they were planned. */
-export const hotSession = {
-  plan_cache_mode: "force_generic_plan",
+/** Session settings that keep statements to their indexes, whatever the tables were like when they were last analyzed. */
+export const indexSession = {
   enable_seqscan: "off",
   enable_hashjoin: "off",
   enable_mergejoin: "off",
 } as const;
+
+/** The same for the batch statements, which are planned once. */
+export const hotSession = { ...indexSession, plan_cache_mode: "force_generic_plan" } as const;
 
 /** What came of each of a batch's acceptances: undefined where it was stored. */
 export type Refusal = StaleError | ConflictError | undefined;

@@ -4,7 +4,14 @@ import { ChangeLog } from "./change-log.ts";
 import { createLane, type Lane, type LaneOptions } from "./lane.ts";
 import { openSeal } from "./master-key.ts";
 import { migratePostgres, readMigrations } from "./migrations.ts";
-import { acceptBatch, claimDue, hotSession, settleBatch, type Claimed } from "./postgres-hot-path.ts";
+import {
+  acceptBatch,
+  claimDue,
+  hotSession,
+  indexSession,
+  settleBatch,
+  type Claimed,
+} from "./postgres-hot-path.ts";
 import { createDoubts, type Doubts, type HeldDelivery } from "./postgres-doubts.ts";
 import { readSize } from "./postgres-size.ts";
 import { toPostgresStartError } from "./postgres-start-failure.ts";
@@ -82,7 +89,8 @@ export async function openPostgresStore({
   } catch (error) {
     throw toPostgresStartError(name, error);
   }
-  const pool = createPool({ ...settings, maxConnections: Math.max(1, maxConnections - hotConnections) });
+  const tableConnections = Math.max(1, maxConnections - hotConnections);
+  const pool = createPool({ ...settings, maxConnections: tableConnections, session: indexSession });
   const hotPool = createPool({ ...settings, maxConnections: hotConnections, session: hotSession });
   try {
     const client = await pool.connect();

@@ -23,6 +23,8 @@ export interface RetentionOptions {
   readonly logger: Logger;
   /** Between two rounds; a minute by default. */
   readonly intervalMs?: number;
+  /** How long one transaction should take: 4 ms by default, for a database in this process, where everything else waits. */
+  readonly transactionMs?: number;
 }
 
 /** What one round has removed. */
@@ -38,8 +40,6 @@ export interface RetentionReport {
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-/** How long one transaction should take: everybody's commit waits for it. */
-const targetMs = 4;
 /** Rows of one transaction. */
 const minBatch = 8;
 const maxBatch = 1_000;
@@ -65,11 +65,16 @@ const passedOverMs = 10 * 60_000;
 
 /** How many rows one transaction takes, learned from how long the last ones took. */
 class Batch {
+  readonly #targetMs: number;
   size = firstBatch;
+
+  constructor(targetMs: number) {
+    this.#targetMs = targetMs;
+  }
 
   /** A whole batch took so long. Halfway there each time: one measurement says little on a busy machine. */
   learn(ms: number): void {
-    const wanted = (this.size * targetMs) / Math.max(ms, 0.1);
+    const wanted = (this.size * this.#targetMs) / Math.max(ms, 0.1);
     this.size = Math.round(Math.min(Math.max((this.size + wanted) / 2, minBatch), maxBatch, 2 * this.size));
   }
 }
@@ -89,12 +94,7 @@ export class RetentionWorker {
   #timer: NodeJS.Timeout | undefined;
   #sweeping: Promise<unknown> = Promise.resolve();
   /** Rows of different kinds cost differently. */
-  readonly #batches = {
-    messages: new Batch(),
-    payloads: new Batch(),
-    pending: new Batch(),
-    records: new Batch(),
-  };
+  readonly #batches: Readonly<Record<"messages" | "payloads" | "pending" | "records", Batch>>;
   /** Up to which message of an application there is nothing but what is still to be delivered. */
   readonly #passedOver = new Map<string, string>();
   #passedOverUntil = 0;
@@ -102,6 +102,13 @@ export class RetentionWorker {
 
   constructor(options: RetentionOptions) {
     this.#options = options;
+    const createBatch = (): Batch => new Batch(options.transactionMs ?? 4);
+    this.#batches = {
+      messages: createBatch(),
+      payloads: createBatch(),
+      pending: createBatch(),
+      records: createBatch(),
+    };
   }
 
   /** Begins, and goes on until `stop`. */
@@ -199,11 +206,12 @@ export class RetentionWorker {
     everything: boolean,
   ): Promise<StretchResult> {
     const batch = this.#batches.messages;
-    const after = (everything ? undefined : this.#passedOver.get(applicationId)) ?? "";
+    // Also where nothing is passed over: PostgreSQL would look at what was removed each time, until it is vacuumed.
+    const after = this.#passedOver.get(applicationId) ?? "";
     const stretch = { applicationId, after, before, limit: batch.size };
     const { result, ms } = await this.#transact((tx) => tx.retention.removeMessages(stretch, everything));
     if (!result.isEnd) batch.learn(ms);
-    if (!everything) this.#passedOver.set(applicationId, result.after);
+    this.#passedOver.set(applicationId, result.after);
     return result;
   }
 
