@@ -1,3 +1,6 @@
+/** What an outage, such as of the database, is given to be over, unless whoever tells of it knows better. */
+const outageSeconds = 5;
+
 /**
  * What a caller did wrong, or what the service cannot do now. The API that was spoken decides how it is written down
  * (Svix's, PAVE's, Twilio's or Casey's error body); the code and the status are the same everywhere.
@@ -8,7 +11,7 @@ export class ServiceError extends Error {
   readonly status: number;
   /** Where the fault is, for each fault; empty where it is the request as a whole. */
   readonly faults: readonly Fault[];
-  /** Seconds after which another try makes sense. */
+  /** Seconds after which another try makes sense: 5 by default for `unavailable`, null for the others. */
   readonly retryAfterSeconds: number | null;
 
   constructor(
@@ -20,7 +23,7 @@ export class ServiceError extends Error {
     this.code = code;
     this.status = statusOf[code];
     this.faults = options.faults ?? [];
-    this.retryAfterSeconds = options.retryAfterSeconds ?? null;
+    this.retryAfterSeconds = options.retryAfterSeconds ?? (code === "unavailable" ? outageSeconds : null);
   }
 }
 
