@@ -189,7 +189,8 @@ export class AnswerReader {
     } else if (transferEncoding !== null) {
       // Both are how a request is smuggled past somebody who reads the other one.
       if (contentLength !== null) this.isReusable = false;
-      if (transferEncoding === "chunked") {
+      // What is around the chunks, such as gzip, is left as it is.
+      if (/(?:^|,)[ \t]*chunked$/.test(transferEncoding)) {
         this.#phase = "chunks";
         this.#chunkPhase = "size";
         this.#sizeDigits = 0;

@@ -46,18 +46,22 @@ async function requestConnect(
     lines.push(`Proxy-Authorization: Basic ${pair}`);
   }
   socket.write([...lines, "", ""].join("\r\n"));
-  const head = await readHead(socket);
+  const { head, rest } = await readHead(socket);
   const status = Number(/^HTTP\/1\.\d (\d{3})[ \r]/.exec(head)?.[1] ?? 0);
-  if (status >= 200 && status <= 299) return;
+  if (status < 100)
+    throw new ProxyError("the proxy does not answer in HTTP: check the scheme and port of --proxy");
   if (status === 407) {
     throw new ProxyError("the proxy does not take its user name and password (407): check --proxy");
   }
-  if (status < 100)
-    throw new ProxyError("the proxy does not answer in HTTP: check the scheme and port of --proxy");
-  throw new ProxyError(`the proxy made no connection to ${authority} (it answered ${status})`, true);
+  if (status < 200 || status > 299) {
+    throw new ProxyError(`the proxy made no connection to ${authority} (it answered ${status})`, true);
+  }
+  // What is meant for us through the tunnel comes after our own request.
+  if (rest > 0) throw new ProxyError("the proxy sent more than its answer to CONNECT");
 }
 
-async function readHead(socket: Socket): Promise<string> {
+/** Reads a head, or the beginning of what is none, and tells how many bytes came behind it. */
+async function readHead(socket: Socket): Promise<{ head: string; rest: number }> {
   let head = "";
   for (;;) {
     const bytes = socket.read() as Buffer | null;
@@ -67,10 +71,8 @@ async function readHead(socket: Socket): Promise<string> {
     }
     head += bytes.toString("latin1");
     const end = head.indexOf("\r\n\r\n");
-    // What is meant for us through the tunnel comes after our own request.
-    if (end >= 0 && end + 4 < head.length)
-      throw new ProxyError("the proxy sent more than its answer to CONNECT");
-    if (end >= 0) return head;
+    if (end >= 0) return { head, rest: head.length - end - 4 };
+    if (!"HTTP/1.".startsWith(head.slice(0, 7))) return { head, rest: 0 };
     if (head.length > maxHeadLength) {
       throw new ProxyError(`the proxy's answer to CONNECT is longer than ${maxHeadLength / 1024} KiB`);
     }
