@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Webhook, messageInRaw } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { toNewEvent } from "./messages.ts";
 import { eventually, refusalOf, startReceiver, startService, type TestService } from "./service.suite.ts";
 
 let service: TestService;
@@ -70,15 +71,51 @@ describe("create", () => {
     });
   });
 
-  test("an event id that is taken is answered with 409, but may be used in another application", async () => {
+  test("an event id that is taken is answered with 409 for another event, but may be used in another application", async () => {
     await service.svix.application.create({ name: "other", uid: "other" });
-    const event = { eventType: "a", eventId: "taken", payload: {} };
+    const event = { eventType: "a", eventId: "taken", payload: { n: 1 } };
     await service.svix.message.create("a", event);
-    expect(await refusalOf(service.svix.message.create("a", event))).toMatchObject({
-      status: 409,
-      body: { code: "conflict", detail: expect.stringContaining("taken") },
-    });
+    for (const change of [
+      { payload: { n: 2 } },
+      { eventType: "b" },
+      { channels: ["one"] },
+      { tags: ["one"] },
+    ]) {
+      expect(await refusalOf(service.svix.message.create("a", { ...event, ...change }))).toMatchObject({
+        status: 409,
+        body: { code: "conflict", detail: expect.stringContaining("taken") },
+      });
+    }
     await expect(service.svix.message.create("other", event)).resolves.toMatchObject({ eventId: "taken" });
+  });
+
+  test("an event that was accepted before is answered as at first, and accepted once", async () => {
+    await service.svix.application.create({ name: "same", uid: "same" });
+    const event = {
+      eventType: "a",
+      eventId: "same",
+      payload: { n: 1 },
+      payloadRetentionPeriod: 5,
+      tags: ["x"],
+    };
+    const path = "/api/v1/app/same/msg";
+    const first = await service.request("POST", path, event);
+    const second = await service.request("POST", path, event);
+    expect([first.status, second.status]).toEqual([202, 202]);
+    expect(second.text).toBe(first.text);
+    const atOnce = await Promise.all(
+      Array.from({ length: 5 }, () => service.request("POST", path, { ...event, eventId: "at-once" })),
+    );
+    expect(new Set(atOnce.map(({ text }) => text)).size).toBe(1);
+    expect((await service.svix.message.list("same")).data).toHaveLength(2);
+  });
+
+  test("an ordering key is shown where there is one", async () => {
+    const event = { eventType: "a", payload: {}, orderingKey: "customer 7" };
+    const created = await service.request("POST", "/api/v1/app/a/msg", event);
+    expect(created).toMatchObject({ status: 202, json: { orderingKey: "customer 7" } });
+    const read = await service.request("GET", `/api/v1/app/a/msg/${String(created.json.id)}`);
+    expect(read.json).toEqual(created.json);
   });
 
   test.each([
@@ -95,6 +132,18 @@ describe("create", () => {
     ["a tag with a space", { tags: ["a b"] }, "tags,0"],
     ["a delivery later", { deliverAt: "2030-01-01T00:00:00Z" }, "deliverAt"],
     ["a retention of 4 days", { payloadRetentionPeriod: 4 }, "payloadRetentionPeriod"],
+    ["a retention of no hours", { payloadRetentionHours: 0 }, "payloadRetentionHours"],
+    [
+      "a retention in days and hours",
+      { payloadRetentionPeriod: 5, payloadRetentionHours: 120 },
+      "payloadRetentionHours",
+    ],
+    ["an empty ordering key", { orderingKey: "" }, "orderingKey"],
+    [
+      "parameters of a transformation",
+      { transformationsParams: { rawPayload: "{}", a: 1 } },
+      "transformationsParams",
+    ],
   ])("%s is answered with 422", async (_, body, loc) => {
     const answer = await service.request("POST", "/api/v1/app/a/msg", {
       eventType: "a",
@@ -105,11 +154,30 @@ describe("create", () => {
     expect(answer.json.detail.map((fault: { loc: string[] }) => fault.loc.join())).toEqual([`body,${loc}`]);
   });
 
-  test("a raw payload is refused rather than dropped", async () => {
-    const create = service.svix.message.create("a", messageInRaw("a", "<xml/>", "text/xml"));
-    expect(await refusalOf(create)).toMatchObject({
-      status: 422,
-      body: { detail: [{ loc: ["body", "transformationsParams"] }] },
+  test("a raw payload is delivered and shown as it is, where it is a JSON object", async () => {
+    await using receiver = await startReceiver();
+    await service.svix.application.create({ name: "raw", uid: "raw" });
+    await service.svix.endpoint.create("raw", { url: receiver.url });
+    const payload = '{ "n" : 1.0,\n "text": "\\u00e9" }';
+    for (const event of [messageInRaw("a", payload), messageInRaw("a", payload, "application/json")]) {
+      const { id } = await service.svix.message.create("raw", event);
+      const read = await service.request("GET", `/api/v1/app/raw/msg/${id}`);
+      expect(read.text).toContain(`"payload":${payload}}`);
+    }
+    await eventually(() => {
+      expect(receiver.requests.map(({ body }) => body)).toEqual([payload, payload]);
+    });
+  });
+
+  test.each([
+    ["XML", messageInRaw("a", "<xml/>", "text/xml"), ["rawPayload", "headers"]],
+    ["a list", messageInRaw("a", "[]"), ["rawPayload"]],
+    ["what nests too deep", messageInRaw("a", `{"a":${"[".repeat(200)}${"]".repeat(200)}}`), ["rawPayload"]],
+  ])("a raw payload that is %s is refused rather than changed", async (_, event, places) => {
+    const { status, body } = await refusalOf(service.svix.message.create("a", event));
+    expect(status).toBe(422);
+    expect(body).toMatchObject({
+      detail: places.map((place) => ({ loc: ["body", "transformationsParams", place] })),
     });
   });
 
@@ -182,6 +250,114 @@ describe("the idempotency key", () => {
       422,
     );
     expect((await service.request("POST", path, { eventType: "a", payload: {} }, headers)).status).toBe(202);
+  });
+});
+
+describe("toNewEvent()", () => {
+  test.each([
+    [{ payloadRetentionPeriod: 5 }, 1_000 + 5 * 86_400_000],
+    [{ payloadRetentionHours: 2 }, 1_000 + 2 * 3_600_000],
+    [{ payloadRetentionPeriod: null }, null],
+    [{}, null],
+  ])("keeps the payload for as long as %o says", (retention, expected) => {
+    const event = toNewEvent({ eventType: "a", payload: {}, ...retention }, "{}", 1_000);
+    expect(event.payloadExpiresAt).toBe(expected);
+  });
+});
+
+describe("the content", () => {
+  test("of a message can be taken away for good", async () => {
+    await service.svix.application.create({ name: "expunge", uid: "expunge" });
+    const { id } = await service.svix.message.create("expunge", {
+      eventType: "a",
+      eventId: "evt",
+      payload: { secret: "canary" },
+    });
+    await service.svix.message.expungeContent("expunge", "evt");
+    const path = `/api/v1/app/expunge/msg/${id}`;
+    expect((await service.request("GET", path)).json).toMatchObject({ id, payload: { expired: true } });
+    expect((await service.request("GET", `${path}?with_content=false`)).json.payload).toEqual({});
+    expect((await service.request("GET", "/api/v1/app/expunge/msg")).text).not.toContain("canary");
+    // Again is no fault: it is gone.
+    await service.svix.message.expungeContent("expunge", id);
+    expect((await refusalOf(service.svix.message.expungeContent("expunge", "msg_1"))).status).toBe(404);
+  });
+
+  test("of a message that is gone cannot be sent again", async () => {
+    await using receiver = await startReceiver();
+    await service.svix.application.create({ name: "gone", uid: "gone" });
+    const endpoint = await service.svix.endpoint.create("gone", { url: receiver.url });
+    const { id } = await service.svix.message.create("gone", { eventType: "a", payload: {} });
+    await eventually(() => {
+      expect(receiver.requests).toHaveLength(1);
+    });
+    await service.svix.message.expungeContent("gone", id);
+    expect(await refusalOf(service.svix.messageAttempt.resend("gone", id, endpoint.id))).toMatchObject({
+      status: 400,
+      body: { code: "bad_request", detail: expect.stringContaining("expunged") },
+    });
+  });
+});
+
+describe("an application that has payloads checked", () => {
+  const schema = {
+    type: "object",
+    required: ["id"],
+    properties: { id: { type: "integer" }, mail: { type: "string", format: "email" } },
+  };
+  const path = "/api/v1/app/checked/msg";
+
+  beforeAll(async () => {
+    const policy = { validatePayloads: true };
+    await service.request("POST", "/api/v1/app", { name: "c", uid: "checked", policy });
+    await service.svix.eventType.create({ name: "user.checked", description: "", schemas: { "1": schema } });
+  });
+
+  test("takes a payload that matches the schema of its event type", async () => {
+    const event = { eventType: "user.checked", payload: { id: 1, mail: "a@example.com" } };
+    expect((await service.request("POST", path, event)).status).toBe(202);
+  });
+
+  test("answers another with 422 and the path of each fault", async () => {
+    const answer = await service.request("POST", path, {
+      eventType: "user.checked",
+      payload: { mail: "canary" },
+    });
+    expect(answer.status).toBe(422);
+    expect(answer.json.detail.map(({ loc }: { loc: string[] }) => loc.join(".")).toSorted()).toEqual([
+      "body.payload.id",
+      "body.payload.mail",
+    ]);
+    expect(answer.text).not.toContain("canary");
+  });
+
+  test("checks by the newest version at once", async () => {
+    await service.svix.eventType.create({ name: "versioned", description: "", schemas: { "1": schema } });
+    const event = { eventType: "versioned", payload: {} };
+    expect((await service.request("POST", path, event)).status).toBe(422);
+    await service.svix.eventType.patch("versioned", { schemas: { "1": schema, "2": { type: "object" } } });
+    expect((await service.request("POST", path, event)).status).toBe(202);
+  });
+
+  test("takes event types that have no schema, or that the catalogue does not have", async () => {
+    await service.svix.eventType.create({ name: "schemaless", description: "" });
+    for (const eventType of ["schemaless", "unheard.of"]) {
+      expect((await service.request("POST", path, { eventType, payload: { x: 1 } })).status).toBe(202);
+    }
+  });
+
+  test("checks a raw payload, too", async () => {
+    const create = service.svix.message.create("checked", messageInRaw("user.checked", '{"id": "x"}'));
+    expect(await refusalOf(create)).toMatchObject({
+      status: 422,
+      body: { detail: [{ loc: ["body", "payload", "id"] }] },
+    });
+  });
+
+  test("is the only one that does", async () => {
+    expect(
+      (await service.request("POST", "/api/v1/app/a/msg", { eventType: "user.checked", payload: {} })).status,
+    ).toBe(202);
   });
 });
 
