@@ -14,7 +14,7 @@ export interface Answer {
 export function sendAnswer(reply: FastifyReply, { status, body }: Answer): FastifyReply {
   return body === ""
     ? reply.code(status).send()
-    : reply.code(status).type("application/json; charset=utf-8").send(body);
+    : reply.code(status).type("application/json; charset=utf-8").send(Buffer.from(body));
 }
 
 /** Notes the answer under the request's key, in the transaction of the work itself; nothing where the request has none. */

@@ -4,6 +4,7 @@ import { ServiceError } from "../errors.ts";
 import { ChangeLog } from "./change-log.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { createHotPath, type HotPath } from "./hot-path.ts";
+import { LogFile } from "./log-file.ts";
 import { openSeal } from "./master-key.ts";
 import { migrate, readMigrations } from "./migrations.ts";
 import type { Seal } from "./seal.ts";
@@ -15,6 +16,8 @@ import { createTx } from "./tables.ts";
 
 /** Writes that share one commit at most: it bounds how long the event loop is held by one. */
 const maxBatch = 512;
+/** Turns of the event loop that a commit waits at most for others to join it. */
+const maxTurns = 8;
 /** How long a write that nobody waits for may wait for another to share its commit with. */
 const lazyMs = 2;
 /** How long to wait for a lock of another process between two tries; the event loop goes on meanwhile. */
@@ -57,9 +60,9 @@ export async function openSqliteStore(
     writer = new SqliteConnection(path, { readOnly: false, busyTimeoutMs });
     // SQLite opens a file that may only be read all the same, and then every write would fail.
     accessSync(path, constants.R_OK | constants.W_OK);
-    // Synchronous full: a commit is on disk, not just with the operating system, before anybody hears of it.
+    // A commit is on disk, not just with the operating system, before anybody hears of it: LogFile sees to that.
     writer.execute(
-      `pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = ${ownCheckpointPages}`,
+      `pragma journal_mode = wal; pragma synchronous = normal; pragma wal_autocheckpoint = ${ownCheckpointPages}; pragma cache_size = -16384`,
     );
     await refuseDamage(writer, path);
     await migrate(writer, path, readMigrations("sqlite"));
@@ -68,7 +71,7 @@ export async function openSqliteStore(
     // From here on the event loop never waits for a lock.
     writer.execute("pragma busy_timeout = 0");
     const checkpointer = new Checkpointer(path, onCheckpointError);
-    return new SqliteStore({ writer, reader, seal, checkpointer, busyTimeoutMs });
+    return new SqliteStore({ writer, reader, seal, checkpointer, log: new LogFile(path), busyTimeoutMs });
   } catch (error) {
     writer?.close();
     throw toStartError(path, error, {
@@ -91,18 +94,22 @@ class SqliteStore implements Store {
   readonly #hotPath: HotPath;
   readonly #busyTimeoutMs: number;
   readonly #checkpointer: Checkpointer;
+  readonly #log: LogFile;
   readonly #changes = new ChangeLog();
   readonly #listeners: ((changes: StoreChanges) => void)[] = [];
   #queue: Job[] = [];
   #flushing: Promise<void> | null = null;
   #lazyTimer: NodeJS.Timeout | undefined;
   #closed = false;
+  /** Why nothing can be written any more, until the next start. */
+  #failure: unknown = null;
 
   constructor(options: {
     readonly writer: SqliteConnection;
     readonly reader: SqliteConnection;
     readonly seal: Seal;
     readonly checkpointer: Checkpointer;
+    readonly log: LogFile;
     readonly busyTimeoutMs: number;
   }) {
     const { writer, reader, seal } = options;
@@ -110,6 +117,7 @@ class SqliteStore implements Store {
     this.#reader = reader;
     this.#busyTimeoutMs = options.busyTimeoutMs;
     this.#checkpointer = options.checkpointer;
+    this.#log = options.log;
     this.#writeTx = createTx(writer, this.#changes, seal);
     this.#hotPath = createHotPath(writer, this.#changes, this.#writeTx);
     this.#readTx = createTx(reader, new ChangeLog(), seal);
@@ -157,6 +165,7 @@ class SqliteStore implements Store {
   }
 
   async ping(): Promise<void> {
+    if (this.#failure) throw this.#failure;
     await this.#reader.get("select 1 from facts");
   }
 
@@ -165,6 +174,7 @@ class SqliteStore implements Store {
     if (this.#queue.length > 0) this.#startFlush();
     await this.#flushing;
     await this.#checkpointer.close();
+    await this.#log.close();
     this.#reader.close();
     this.#writer.close();
   }
@@ -186,12 +196,13 @@ class SqliteStore implements Store {
 
   async #flush(): Promise<void> {
     while (this.#queue.length > 0) {
-      // All callbacks of this turn of the event loop get to queue their writes first.
-      await new Promise(setImmediate);
+      await this.#gather();
       const jobs = this.#queue.length > maxBatch ? this.#queue.splice(0, maxBatch) : this.#queue;
       if (jobs === this.#queue) this.#queue = [];
       try {
+        if (this.#failure) throw this.#failure;
         const outcomes = (await this.#transact(jobs, false)) ?? (await this.#transact(jobs, true)) ?? [];
+        await this.#sync();
         if (!this.#changes.isEmpty) for (const listener of this.#listeners) listener(this.#changes);
         for (const [index, outcome] of outcomes.entries()) {
           if (outcome.status === "fulfilled") jobs[index]?.resolve(outcome.value);
@@ -205,6 +216,18 @@ class SqliteStore implements Store {
       this.#changes.clear();
     }
     this.#flushing = null;
+  }
+
+  /**
+   * Waits for a turn of the event loop, and for further ones as long as each brings more writes: a commit costs about as
+   * much for a hundred as for one.
+   */
+  async #gather(): Promise<void> {
+    let gathered = -1;
+    for (let turns = 0; turns < maxTurns && gathered < this.#queue.length; turns++) {
+      gathered = this.#queue.length;
+      await new Promise(setImmediate);
+    }
   }
 
   /**
@@ -238,6 +261,16 @@ class SqliteStore implements Store {
       return outcomes;
     } finally {
       if (this.#writer.inTransaction) this.#writer.execute("rollback");
+    }
+  }
+
+  async #sync(): Promise<void> {
+    try {
+      await this.#log.sync();
+    } catch (error) {
+      // What the operating system could not write it may have forgotten: a later success would prove nothing.
+      this.#failure = error;
+      throw error;
     }
   }
 

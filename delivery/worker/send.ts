@@ -56,7 +56,8 @@ export interface SenderOptions {
   readonly noProxy?: readonly string[];
   /** Certificates in PEM that are believed besides the public ones; null, the default, for none. */
   readonly ca?: string | null;
-  /** How many connections one origin has at most: 128 by default. */
+  /** How many connections one origin has at most: 1,024 by default. Many endpoints may share one, and those that hang
+   * must not keep the others from it: each is bounded by its lane. */
   readonly connections?: number;
   /** How many free connections are kept at most, of all origins: 1,024 by default. */
   readonly maxIdleConnections?: number;
@@ -80,7 +81,7 @@ interface KnownUrl {
  * @throws Error for a proxy, an exception from it or a certificate that cannot be used
  */
 export function createSender(options: SenderOptions): Sender {
-  const { userAgent, proxy = null, noProxy = [], ca = null, connections = 128 } = options;
+  const { userAgent, proxy = null, noProxy = [], ca = null, connections = 1_024 } = options;
   const identities = createTlsIdentities(ca);
   const resolve = shareLookups(options.resolve ?? systemResolve, () => performance.now());
   const connect = createConnector({
