@@ -14,6 +14,8 @@ const command = join(import.meta.dirname, "../../bin/hookplane.js");
 export interface ServeOptions {
   /** SQLite in the data folder by default. */
   readonly databaseUrl?: string;
+  /** Made in the data folder by default. */
+  readonly credentialsFile?: string;
   /** More of the command line. */
   readonly flags?: readonly string[];
   /** More of the environment. */
@@ -131,12 +133,14 @@ export class ServedProcess {
 /** Starts a service of one process on a free port; ends it with the test, if it still runs. */
 export async function serve(dataDir: string, options: ServeOptions = {}): Promise<ServedProcess> {
   const { databaseUrl, flags = [], env = {}, limits = "" } = options;
+  const credentialsFile = options.credentialsFile ?? join(dataDir, "credentials.json");
   const words = [process.execPath, command, "serve", "--port", "0", "--data-dir", dataDir];
   const child = spawn(
     "sh",
     [
       ...["-c", `${limits} exec "$@"`, "sh", ...words, "--allow-subnet", "127.0.0.0/8"],
       ...["--log-level", "silent", "--workers", "1", ...flags],
+      ...(options.credentialsFile === undefined ? [] : ["--credentials-file", credentialsFile]),
     ],
     {
       stdio: ["ignore", "pipe", "pipe"],
@@ -158,10 +162,27 @@ export async function serve(dataDir: string, options: ServeOptions = {}): Promis
   const line = await Promise.race([once(createInterface(child.stdout), "line"), exited.then(() => null)]);
   if (line === null) throw new Error(`the service did not start: ${complaint}`);
   const { url } = JSON.parse(String(line[0])) as { url: string };
-  const credentials = JSON.parse(readFileSync(join(dataDir, "credentials.json"), "utf8")) as {
-    admin: { token: string };
-  };
+  const credentials = JSON.parse(readFileSync(credentialsFile, "utf8")) as { admin: { token: string } };
   return new ServedProcess(child, url, credentials.admin.token);
+}
+
+/** Starts several nodes on one PostgreSQL database, with the credentials and the master key of the first. */
+export async function serveNodes(
+  databaseUrl: string,
+  count: number,
+  options: ServeOptions = {},
+): Promise<ServedProcess[]> {
+  const firstDir = makeDataDir();
+  const first = await serve(firstDir, { ...options, databaseUrl });
+  const others = Array.from({ length: count - 1 }, () =>
+    serve(makeDataDir(), {
+      ...options,
+      databaseUrl,
+      credentialsFile: join(firstDir, "credentials.json"),
+      flags: [...(options.flags ?? []), "--master-key-file", join(firstDir, "master.key")],
+    }),
+  );
+  return [first, ...(await Promise.all(others))];
 }
 
 /** A data folder that is removed with the test. */
