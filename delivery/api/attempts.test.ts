@@ -64,7 +64,19 @@ describe("attempts of a message", () => {
 
   test("are found by the event id too, and without content the response is left out", async () => {
     const { data } = await service.svix.messageAttempt.listByMsg("a", "evt");
-    expect(data.map(({ response }) => response)).toEqual(["", ""]);
+    expect(data.map(({ response }) => response)).toEqual(["{}", "{}"]);
+  });
+
+  test("bring their message along when asked to, its payload as it was published", async () => {
+    const path = `/api/v1/app/a/attempt/msg/${messageId}?with_msg=true`;
+    const { json, text } = await service.request("GET", path);
+    const { json: message } = await service.request("GET", `/api/v1/app/a/msg/${messageId}`);
+    expect(json.data.map(({ msg }: { msg: unknown }) => msg)).toEqual([message, message]);
+    expect(text).toContain('"payload":{"n":1}');
+    const bare = await service.request("GET", `${path}&with_content=false`);
+    expect(bare.json.data[0]).toMatchObject({ response: "{}", msg: { id: messageId, payload: {} } });
+    const { data } = await service.svix.messageAttempt.listByEndpoint("a", "good");
+    expect(data[0]).not.toHaveProperty("msg.id");
   });
 
   test.each([
@@ -183,7 +195,55 @@ describe("messages of an endpoint", () => {
   });
 });
 
+describe("the content of an attempt", () => {
+  test("can be taken away for good", async () => {
+    await service.svix.application.create({ name: "e", uid: "expunge" });
+    await service.svix.endpoint.create("expunge", { url: good.url });
+    await service.svix.message.create("expunge", { eventType: "a", eventId: "evt", payload: {} });
+    const list = () => service.svix.messageAttempt.listByMsg("expunge", "evt", { withContent: true });
+    await eventually(async () => {
+      expect((await list()).data).toMatchObject([{ response: "thanks" }]);
+    });
+    const [{ id }] = (await list()).data as [{ id: string }];
+    await service.svix.messageAttempt.expungeContent("expunge", "evt", id);
+    expect((await list()).data).toMatchObject([{ id, response: "EXPUNGED", responseStatusCode: 200 }]);
+    expect(await service.svix.messageAttempt.get("expunge", "evt", id)).toMatchObject({
+      response: "EXPUNGED",
+    });
+    for (const [application, message] of [
+      ["a", "evt"],
+      ["expunge", "msg_1"],
+    ] as const) {
+      const expunge = service.svix.messageAttempt.expungeContent(application, message, id);
+      expect((await refusalOf(expunge)).status).toBe(404);
+    }
+  });
+});
+
 describe("resend", () => {
+  test("with one idempotency key happens once", async () => {
+    await service.svix.application.create({ name: "o", uid: "once" });
+    await service.svix.endpoint.create("once", { uid: "once", url: good.url });
+    await service.svix.message.create("once", { eventType: "a", eventId: "evt", payload: {} });
+    const attempts = async (message = "evt") =>
+      (await service.svix.messageAttempt.listByMsg("once", message)).data.length;
+    const resend = () => service.svix.messageAttempt.resend("once", "evt", "once", { idempotencyKey: "k" });
+    await eventually(async () => {
+      expect(await attempts()).toBe(1);
+    });
+    await resend();
+    await eventually(async () => {
+      expect(await attempts()).toBe(2);
+    });
+    await resend();
+    // Another message's delivery comes behind whatever the second try may have asked for.
+    await service.svix.message.create("once", { eventType: "a", eventId: "evt-2", payload: {} });
+    await eventually(async () => {
+      expect(await attempts("evt-2")).toBe(1);
+    });
+    expect(await attempts()).toBe(2);
+  });
+
   test("makes a delivery that has ended once more, and says that somebody asked for it", async () => {
     const before = good.requests.filter(({ headers }) => headers["webhook-id"] === messageId).length;
     const answer = await service.request("POST", `/api/v1/app/a/msg/evt/endpoint/good/resend`);

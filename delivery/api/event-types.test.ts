@@ -53,6 +53,16 @@ describe("create", () => {
       ["body", "schemas", "1"],
     ],
     [
+      "a schema that is none",
+      { name: "a", description: "", schemas: { "1": { type: "object", readOnly: 15 } } },
+      ["body", "schemas", "1", "readOnly"],
+    ],
+    [
+      "a version with a space",
+      { name: "a", description: "", schemas: { "1 a": {} } },
+      ["body", "schemas", "1 a"],
+    ],
+    [
       "a flag with a space",
       { name: "a", description: "", featureFlags: ["a b"] },
       ["body", "featureFlags", "0"],
@@ -62,6 +72,47 @@ describe("create", () => {
       status: 422,
       json: { detail: [{ loc }] },
     });
+  });
+});
+
+describe("schemas", () => {
+  const path = "/api/v1/event-type/schemas";
+
+  test("may be of draft-07 and 2020-12, in any number of versions, and come back as they went", async () => {
+    const versions = {
+      "1": { $schema: "http://json-schema.org/draft-07/schema#", type: "object" },
+      "2": {
+        $schema: "https://json-schema.org/draft/2020-12/schema",
+        properties: { a: { prefixItems: [{}] } },
+      },
+      "3": { title: "Third", example: { id: 1 }, "x-team": "core" },
+    };
+    expect((await service.request("PUT", path, { description: "", schemas: versions })).status).toBe(201);
+    expect((await service.svix.eventType.get("schemas")).schemas).toEqual(versions);
+    expect((await service.request("PATCH", path, { schemas: {} })).json).toMatchObject({ schemas: {} });
+    expect((await service.request("PATCH", path, { schemas: null })).json).toMatchObject({ schemas: null });
+  });
+
+  test("that are wrong are all told of at once, and nothing is changed", async () => {
+    await service.request("PUT", path, { description: "Before", schemas });
+    for (const method of ["PUT", "PATCH"]) {
+      const answer = await service.request(method, path, {
+        description: "After",
+        schemas: {
+          "1": { type: 1 },
+          "2": { $ref: "#/nowhere" },
+          "3": { $schema: "https://example.com" },
+          "4": {},
+        },
+        featureFlags: ["a b"],
+      });
+      expect(answer.status).toBe(422);
+      const places = answer.json.detail.map(({ loc }: { loc: string[] }) => loc.slice(1).join("."));
+      expect(new Set(places)).toEqual(
+        new Set(["schemas.1.type", "schemas.2", "schemas.3.$schema", "featureFlags.0"]),
+      );
+    }
+    expect(await service.svix.eventType.get("schemas")).toMatchObject({ description: "Before", schemas });
   });
 });
 
@@ -111,13 +162,19 @@ describe("an archived event type", () => {
   });
 
   test("cannot be asked for by an endpoint that did not before", async () => {
+    await service.svix.eventType.create({ name: "former.too", description: "", archived: true });
     const create = service.svix.endpoint.create("archive", {
       url: "https://example.com",
-      eventTypes: ["former"],
+      eventTypes: ["former", "other", "former.too"],
     });
     expect(await refusalOf(create)).toMatchObject({
       status: 422,
-      body: { detail: [{ loc: ["body", "eventTypes"] }] },
+      body: {
+        detail: [
+          { loc: ["body", "eventTypes"], msg: expect.stringContaining('"former"') },
+          { loc: ["body", "eventTypes"], msg: expect.stringContaining('"former.too"') },
+        ],
+      },
     });
   });
 
