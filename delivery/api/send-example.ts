@@ -9,6 +9,7 @@ import { notFound, requireApplication } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { requireEndpoint, type EndpointParams } from "./endpoints.ts";
 import { currentSchema } from "./event-type-schemas.ts";
+import { archivedMessage } from "./event-types.ts";
 import { eventTypeName } from "./fields.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { bodyFault, readInput, validationError } from "./input.ts";
@@ -71,6 +72,7 @@ async function makeExample(
   if (eventType === undefined || !seesFlagged(caller, eventType.featureFlags)) {
     throw notFound("event type", name);
   }
+  if (eventType.archived) throw bodyFault(["eventType"], archivedMessage(name));
   const current = currentSchema(eventType);
   if (current === undefined) {
     throw new ServiceError(
@@ -78,7 +80,8 @@ async function makeExample(
       `The event type "${name}" has no schema to make an example of: give it one, such as {"1": {"type": "object", "example": {"id": 1}}}.`,
     );
   }
-  const example = exampleOf(current.schema, exampleIndex ?? 0);
+  // A payload is an object, whether its schema says so or not.
+  const example = exampleOf({ type: "object", ...current.schema }, exampleIndex ?? 0);
   if (example === undefined) {
     throw bodyFault(["exampleIndex"], `The schema of "${name}" has fewer examples: give a lower index.`);
   }
@@ -91,13 +94,10 @@ async function makeExample(
   const faults = catalogueFaults(catalogue, application, { eventType: name, json: example });
   if (faults.length > 0) {
     throw validationError(
-      faults.map(({ path, ...fault }) => ({
-        ...fault,
+      faults.map(({ path, message, type }) => ({
         path: ["body", "eventType"],
-        message:
-          path[1] === "payload"
-            ? `At "${path.slice(2).join(".")}" of its example: ${fault.message}`
-            : fault.message,
+        message: `At "${path.slice(2).join(".")}" of its example: ${message}`,
+        type,
       })),
     );
   }
