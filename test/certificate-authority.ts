@@ -8,6 +8,7 @@ export interface Issued {
 }
 
 export interface CertificateRequest {
+  /** One like the authority's but for case would make it a certificate that is signed by itself. */
   readonly commonName: string;
   /** Host names and IPv4 addresses that it is good for. */
   readonly hosts?: readonly string[];
@@ -21,6 +22,8 @@ export interface CertificateRequest {
 export interface CertificateAuthority {
   /** Its own certificate in PEM. */
   readonly certificate: string;
+  /** What it signs with. */
+  readonly keys: { publicKey: KeyObject; privateKey: KeyObject };
   issue(request: CertificateRequest): Issued;
 }
 
@@ -54,6 +57,7 @@ export function createCertificateAuthority(
     };
   };
   return {
+    keys,
     certificate: issue({ commonName, ...validity }, true).certificate,
     issue: (request) => issue(request, false),
   };

@@ -174,7 +174,9 @@ const certificateCode = /^(?!ERR_SSL_).*(?:CERT|SIGNATURE|HOSTNAME|CRL|ISSUER)/;
 
 function describeTlsError(error: unknown): unknown {
   if (!(error instanceof Error) || !certificateCode.test(codeOf(error))) return error;
-  return new Error(`the receiver's certificate is not accepted: ${error.message}`, { cause: error });
+  // Behind a semicolon, Node advises whoever runs it.
+  const [words] = error.message.split(";");
+  return new Error(`the receiver's certificate is not accepted: ${words}`, { cause: error });
 }
 
 function codeOf(error: unknown): string {

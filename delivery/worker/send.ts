@@ -59,6 +59,8 @@ export interface SenderOptions {
   /** How many connections one origin has at most: 1,024 by default. Many endpoints may share one, and those that hang
    * must not keep the others from it: each is bounded by its lane. */
   readonly connections?: number;
+  /** How many requests wait at most where an origin's connections are all in use: 10,000 by default. */
+  readonly maxWaitingRequests?: number;
   /** How many free connections are kept at most, of all origins: 1,024 by default. */
   readonly maxIdleConnections?: number;
 }
@@ -94,7 +96,7 @@ export function createSender(options: SenderOptions): Sender {
   const pools = new ConnectionPools<Route>({
     connect,
     connections,
-    maxWaiting: connections * 8,
+    maxWaiting: options.maxWaitingRequests ?? 10_000,
     maxIdle: options.maxIdleConnections ?? 1_024,
     keepAliveMs,
     now: options.now,

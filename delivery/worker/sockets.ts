@@ -28,14 +28,12 @@ export function openTls(
     host: hostname,
     // RFC 6066, section 3: a name without a dot at its end, and no address.
     ...(isIP(hostname) === 0 ? { servername: hostname.replace(/\.$/, "") } : {}),
-    secureContext: identity.trust,
+    secureContext: identity.context,
     ...(session ? { session } : {}),
     ALPNProtocols: ["http/1.1"],
     // Whatever NODE_TLS_REJECT_UNAUTHORIZED says.
     rejectUnauthorized: true,
   });
-  // The other side cannot have asked for it yet: the first message is only being sent.
-  if (identity.own) secure.setKeyCert(identity.own);
   if (onSession) secure.on("session", onSession);
   return untilOpen(secure, "secureConnect", signal);
 }

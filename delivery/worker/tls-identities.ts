@@ -7,10 +7,7 @@ import { reasonOf } from "./reason.ts";
 export interface TlsIdentity {
   /** Equal for equal certificates and keys, of which it tells nothing; empty for the service's own. */
   readonly id: string;
-  /** Whom it believes. */
-  readonly trust: SecureContext;
-  /** Its certificate and key; null when it shows none. */
-  readonly own: SecureContext | null;
+  readonly context: SecureContext;
 }
 
 export interface TlsIdentities {
@@ -20,14 +17,16 @@ export interface TlsIdentities {
   of(tls: ClientTls): TlsIdentity;
 }
 
-/** An identity takes 30 to 60 KB outside of the heap. */
+/** An identity takes some 30 KB outside of the heap, */
 const maxIdentities = 500;
+/** and 1.3 MB, and 30 ms to make, where the public authorities are not Node's own set of them alone. */
+const maxLargeIdentities = 100;
 
 /** @param ca certificates in PEM that are believed besides the public ones */
 export function createTlsIdentities(ca: string | null): TlsIdentities {
-  // With the public authorities in it, a context takes 30 ms and 1.3 MB: everybody shares this one.
-  const trust = createSecureContext(ca === null ? {} : { ca: [...getCACertificates("default"), ca] });
-  const service: TlsIdentity = { id: "", trust, own: null };
+  const trust = ca === null ? {} : { ca: [...getCACertificates("default"), ca] };
+  const service: TlsIdentity = { id: "", context: createSecureContext(trust) };
+  const limit = ca === null ? maxIdentities : maxLargeIdentities;
   /** The one that was asked for last is the last. */
   const known = new Map<string, TlsIdentity>();
   /** Spares the hash where the same object is given again. */
@@ -41,18 +40,15 @@ export function createTlsIdentities(ca: string | null): TlsIdentities {
     known.delete(id);
     known.set(id, identity);
     for (const oldest of known.keys()) {
-      if (known.size <= maxIdentities) break;
+      if (known.size <= limit) break;
       known.delete(oldest);
     }
     return identity;
   };
   const create = (id: string, { certificate, key, ca: own }: ClientTls): TlsIdentity => {
     try {
-      return {
-        id,
-        trust: own === null ? trust : createSecureContext({ ca: own }),
-        own: certificate === null || key === null ? null : createSecureContext({ cert: certificate, key }),
-      };
+      const shown = certificate === null || key === null ? {} : { cert: certificate, key };
+      return { id, context: createSecureContext({ ...(own === null ? trust : { ca: own }), ...shown }) };
     } catch (error) {
       throw new Error(`the endpoint's certificates cannot be used: ${reasonOf(error)}`, { cause: error });
     }
