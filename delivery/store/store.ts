@@ -5,6 +5,7 @@ import type { Endpoint } from "../core/endpoint.ts";
 import type { EndpointState } from "../core/endpoint-state.ts";
 import type { Message } from "../core/message.ts";
 import type { Organization } from "../core/organization.ts";
+import type { Recent } from "./recent.ts";
 import type { Replays } from "./replays.ts";
 import type { Retention } from "./retention.ts";
 
@@ -327,6 +328,7 @@ export interface Tx {
     /** Ends a running task, whoever works on it; answers whether there was one. */
     cancel(id: string, error: string, now: number): Promise<boolean>;
   };
+  readonly recent: Recent;
   readonly replays: Replays;
   readonly retention: Retention;
   readonly nodes: {

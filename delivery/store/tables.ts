@@ -8,6 +8,7 @@ import { createIdempotency } from "./idempotency.ts";
 import { createMessages } from "./messages.ts";
 import { createNodes } from "./nodes.ts";
 import { createOrganizations } from "./organizations.ts";
+import { createRecent } from "./recent.ts";
 import { createReplays } from "./replays.ts";
 import { createResealing } from "./resealing.ts";
 import { createRetention } from "./retention.ts";
@@ -35,6 +36,7 @@ export function createTx(sql: Sql, changes: Changes, seal: Seal): Tx {
     idempotency: createIdempotency(sql),
     tokens,
     tasks: createTasks(sql),
+    recent: createRecent(sql),
     replays: createReplays(sql, changes),
     retention: createRetention(sql),
     nodes: createNodes(sql, deliveries),

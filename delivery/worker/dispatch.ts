@@ -453,7 +453,8 @@ export class Dispatcher implements Publisher {
     if (state !== stateBefore) entry.states.set(endpoint.id, state);
     const settled = settleAttempt(delivery, verdict, rules, recordedAt, random());
     const attempt: Attempt = {
-      id: newId("atmpt", startedAt),
+      // Of now: whoever looks for what is new finds it behind what was there, however long the attempt took.
+      id: newId("atmpt", now()),
       messageId: message.id,
       endpointId: endpoint.id,
       applicationId: message.applicationId,
