@@ -1,3 +1,4 @@
+import { ServiceError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../store/store.ts";
 import type { ScheduleClock } from "./schedule-clock.ts";
@@ -39,7 +40,7 @@ export async function joinAlone(store: Store): Promise<Membership> {
   return {
     number,
     holds: (asked) => asked === number,
-    close: () => store.write((tx) => tx.nodes.leave(number)),
+    close: () => leave(store, number),
   };
 }
 
@@ -56,7 +57,7 @@ export async function joinWorkers(store: Store, predecessor: number | null): Pro
   return {
     number,
     holds: (asked) => asked === number,
-    close: () => store.write((tx) => tx.nodes.leave(number)),
+    close: () => leave(store, number),
   };
 }
 
@@ -112,7 +113,16 @@ export async function joinOthers(options: MembershipOptions): Promise<Membership
       isClosed = true;
       clearTimeout(timer);
       await beating;
-      await store.write((tx) => tx.nodes.leave(number));
+      await leave(store, number);
     },
   };
+}
+
+/** Gives back what a node holds; where the database cannot be written, its successor or another node will. */
+async function leave(store: Store, number: number): Promise<void> {
+  try {
+    await store.write((tx) => tx.nodes.leave(number));
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+  }
 }
