@@ -204,7 +204,7 @@ describe("the content of an attempt", () => {
     await eventually(async () => {
       expect((await list()).data).toMatchObject([{ response: "thanks" }]);
     });
-    const [{ id }] = (await list()).data as [{ id: string }];
+    const { id } = (await list()).data[0]!;
     await service.svix.messageAttempt.expungeContent("expunge", "evt", id);
     expect((await list()).data).toMatchObject([{ id, response: "EXPUNGED", responseStatusCode: 200 }]);
     expect(await service.svix.messageAttempt.get("expunge", "evt", id)).toMatchObject({

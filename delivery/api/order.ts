@@ -67,7 +67,8 @@ export function registerOrder(instance: FastifyInstance, context: ServerContext)
         store.write(async (tx) => {
           const { delivery } = await findInOrder(tx, request, body.messageId);
           const skipped = { ...delivery, state: "failed", nextAttemptAt: null } as const;
-          await tx.deliveries.settle([skipped], now);
+          // A node may have taken it since it was looked at.
+          if (!(await tx.deliveries.settleUnheld(skipped, now))) throw beingSent(body.messageId);
           await keep.within(tx, done);
           return done;
         }),
@@ -116,13 +117,15 @@ async function findInOrder(tx: Tx, request: EndpointRequest, messageId: string) 
       `The message "${messageId}" is not waiting in an order of this endpoint: it has ended, or is delivered out of order.`,
     );
   }
-  if (delivery.leasedBy !== null) {
-    throw new ServiceError(
-      "conflict",
-      `The message "${messageId}" is being sent just now: look again in a moment.`,
-    );
-  }
+  if (delivery.leasedBy !== null) throw beingSent(messageId);
   return { application, endpoint, message, delivery };
+}
+
+function beingSent(messageId: string): ServiceError {
+  return new ServiceError(
+    "conflict",
+    `The message "${messageId}" is being sent just now: look again in a moment.`,
+  );
 }
 
 /** @throws ServiceError `conflict` for a message that is behind others */

@@ -90,6 +90,10 @@ export function createDeliveries(
       for (const delivery of deliveries) await settleDelivery(sql, changes, delivery, null, now);
     },
 
+    async settleUnheld(delivery, now) {
+      return await settleDelivery(sql, changes, delivery, nobody, now);
+    },
+
     async listDue() {
       // One step for each endpoint, however much it has waiting.
       const rows = await sql.all(
@@ -127,6 +131,9 @@ export function createDeliveries(
     },
   };
 }
+
+/** What the column says of a delivery that no node holds. */
+const nobody = 0;
 
 /** Stores a new delivery; in an order, it is due only when nothing is before it. */
 export async function insertDelivery(sql: Sql, changes: Changes, delivery: NewDelivery): Promise<void> {

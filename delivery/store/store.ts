@@ -274,6 +274,8 @@ export interface Tx {
     record(outcome: Outcome): Promise<boolean>;
     /** Writes deliveries down as they stand; in an order, the next one becomes due when one has ended. */
     settle(deliveries: readonly Delivery[], now: number): Promise<void>;
+    /** The same for one that is pending and that no node holds; answers whether it was so. */
+    settleUnheld(delivery: Delivery, now: number): Promise<boolean>;
     /**
      * When the pending deliveries that no node holds are due: for each endpoint the earliest time. Those that wait for
      * their turn are not counted.
