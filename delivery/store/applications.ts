@@ -52,7 +52,7 @@ export function createApplications(
 
     async versions(ids) {
       const rows = await sql.all(
-        `select id, version from applications where id in ${sql.listed}`,
+        `select id, version from applications where id ${sql.isListed}`,
         JSON.stringify(ids),
       );
       return new Map(rows.map((row) => [row["id"] as string, row["version"] as number]));

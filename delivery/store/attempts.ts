@@ -55,7 +55,7 @@ export function createAttempts(sql: Sql): Tx["attempts"] {
         ["response_status_code < ?", statusCode === undefined ? undefined : statusCode + 100],
         ["started_at < ?", filter.before],
         ["started_at > ?", filter.after],
-        [ofMessage(`event_type in ${sql.listed}`), filter.eventTypes && JSON.stringify(filter.eventTypes)],
+        [ofMessage(`event_type ${sql.isListed}`), filter.eventTypes && JSON.stringify(filter.eventTypes)],
         [ofMessage(sql.has("channels")), filter.channel],
         [ofMessage(sql.has("tags")), filter.tag],
       ];

@@ -64,7 +64,7 @@ describe("openSeal()", () => {
     const own = join(folder, "own.key");
     // The other node is between this one's look and its writing.
     const late = {
-      ...{ forUpdate: "", skipLocked: "", listed: "" },
+      ...{ forUpdate: "", skipLocked: "", isListed: "" },
       has: () => "",
       all: sql.all.bind(sql),
       get: sql.get.bind(sql),

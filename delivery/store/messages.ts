@@ -57,7 +57,7 @@ export function createMessages(sql: Sql): Tx["messages"] {
 export function messageFilters(sql: Sql, filter: MessageFilter): Filter[] {
   return [
     ["messages.application_id = ?", filter.applicationId],
-    [`messages.event_type in ${sql.listed}`, filter.eventTypes && JSON.stringify(filter.eventTypes)],
+    [`messages.event_type ${sql.isListed}`, filter.eventTypes && JSON.stringify(filter.eventTypes)],
     [sql.has("messages.channels"), filter.channel],
     [sql.has("messages.tags"), filter.tag],
     ["messages.created_at < ?", filter.before],

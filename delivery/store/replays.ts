@@ -119,7 +119,7 @@ export function createReplays(sql: Sql, changes: Changes): Replays {
     async listFull(applicationId, messageIds) {
       const rows = await sql.all(
         `select id, event_type, event_id, channels, tags, ordering_key, payload_expires_at, created_at from messages
-         where application_id = ? and id in ${sql.listed} and payload is not null order by id`,
+         where application_id = ? and id ${sql.isListed} and payload is not null order by id`,
         applicationId,
         JSON.stringify(messageIds),
       );
@@ -140,7 +140,7 @@ export function createReplays(sql: Sql, changes: Changes): Replays {
     async lastStatuses(endpointId, messageIds) {
       const rows = await sql.all(
         `select message_id, response_status_code from attempts
-         where message_id in ${sql.listed} and endpoint_id = ? order by message_id, id`,
+         where message_id ${sql.isListed} and endpoint_id = ? order by message_id, id`,
         JSON.stringify(messageIds),
         endpointId,
       );
@@ -148,7 +148,7 @@ export function createReplays(sql: Sql, changes: Changes): Replays {
     },
 
     async reopen({ applicationId, endpointId }, messages, states, now) {
-      const inStates = `state in ${sql.listed}`;
+      const inStates = `state ${sql.isListed}`;
       const stateList = JSON.stringify(states);
       let reopened = 0;
       // A place in an order is given one by one.
@@ -170,7 +170,7 @@ export function createReplays(sql: Sql, changes: Changes): Replays {
         `update deliveries
          set state = 'pending', attempts = 0, next_attempt_at = ?, leased_by = 0, trigger_type = 'manual',
              ordering_key = null, sequence = null
-         where message_id in ${sql.listed} and endpoint_id = ? and ${inStates}`,
+         where message_id ${sql.isListed} and endpoint_id = ? and ${inStates}`,
         now,
         JSON.stringify(unordered.map(({ messageId }) => messageId)),
         endpointId,

@@ -161,7 +161,7 @@ export function createRetention(sql: Sql): Retention {
       if (!everything && messages.length > 0) {
         // Locked, so that nothing of it is made pending while it is removed.
         const rows = await sql.all(
-          `select message_id, state from deliveries where message_id in ${sql.listed}${sql.forUpdate}`,
+          `select message_id, state from deliveries where message_id ${sql.isListed}${sql.forUpdate}`,
           JSON.stringify(messages.map(({ id }) => id)),
         );
         const pending = new Set(
@@ -171,10 +171,10 @@ export function createRetention(sql: Sql): Retention {
       }
       if (removable.length === 0) return { removed: 0, bytes: 0, after, isEnd };
       const ids = JSON.stringify(removable.map(({ id }) => id));
-      await sql.run(`delete from attempts where message_id in ${sql.listed}`, ids);
-      const deliveries = await sql.run(`delete from deliveries where message_id in ${sql.listed}`, ids);
+      await sql.run(`delete from attempts where message_id ${sql.isListed}`, ids);
+      const deliveries = await sql.run(`delete from deliveries where message_id ${sql.isListed}`, ids);
       await sql.run(
-        `delete from messages where application_id = ? and id in ${sql.listed}`,
+        `delete from messages where application_id = ? and id ${sql.isListed}`,
         stretch.applicationId,
         ids,
       );
@@ -191,7 +191,7 @@ export function createRetention(sql: Sql): Retention {
       );
       if (full.length === 0) return { removed: 0, bytes: 0, after, isEnd };
       const removed = await sql.run(
-        `update messages set payload = null where application_id = ? and id in ${sql.listed}`,
+        `update messages set payload = null where application_id = ? and id ${sql.isListed}`,
         stretch.applicationId,
         JSON.stringify(full.map(({ id }) => id)),
       );

@@ -213,7 +213,7 @@ export async function deliveriesOf(store: Store, endpoint: Endpoint): Promise<re
  * millisecond later
  */
 export async function fill(
-  { query, emptyPayload }: TestStore,
+  { query, emptyPayload }: Pick<TestStore, "query" | "emptyPayload">,
   endpoint: Endpoint,
   count: number,
   { state = "succeeded", from = sceneTime }: { state?: "succeeded" | "failed"; from?: number } = {},

@@ -20,8 +20,8 @@ export interface Sql {
   readonly forUpdate: string;
   /** Stands behind `forUpdate`, for rows of which any will do: those that others hold are passed over. */
   readonly skipLocked: string;
-  /** What stands behind `in` or `not in`, for a list that is given as one value: the text of a JSON array. */
-  readonly listed: string;
+  /** Stands behind what must be in a list that is given as one value: the text of a JSON array. */
+  readonly isListed: string;
   /** A condition: the JSON array in the column has the value. */
   has(column: string): string;
 }

@@ -13,7 +13,7 @@ const outageCodes: readonly number[] = [5, 6, 8, 10, 13, 14];
 export class SqliteConnection implements Sql {
   readonly forUpdate = "";
   readonly skipLocked = "";
-  readonly listed = "(select value from json_each(?))";
+  readonly isListed = "in (select value from json_each(?))";
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
   #writes = 0;

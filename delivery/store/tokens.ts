@@ -65,7 +65,7 @@ export function createTokens(
         .map((row) => row["id"] as string);
       for (const id of ids) changes.token(id);
       return await sql.run(
-        `update tokens set expires_at = ? where id in ${sql.listed}`,
+        `update tokens set expires_at = ? where id ${sql.isListed}`,
         expiresAt,
         JSON.stringify(ids),
       );
