@@ -909,6 +909,21 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await claimIds(store, 9_000)).toEqual(["msg_2"]);
     });
 
+    test("a hand moves nothing that a node has taken meanwhile", async () => {
+      const { store, version } = await openReady();
+      for (const id of ["msg_1", "msg_2"]) {
+        await store.accept(anAcceptance(id, { version, deliveries: [inOrder("k")] }));
+      }
+      const skipped = { ...((await findDelivery(store, "msg_1")) as Delivery), state: "failed" } as const;
+      expect(await claimIds(store, 5_000)).toEqual(["msg_1"]);
+      expect(await store.write((tx) => tx.deliveries.settleUnheld(skipped, 6_000))).toBe(false);
+      expect((await findDelivery(store, "msg_1"))?.state).toBe("pending");
+      expect(await settled(store, "msg_1", { nextAttemptAt: 9_000 })).toBe(true);
+      expect(await store.write((tx) => tx.deliveries.settleUnheld(skipped, 8_000))).toBe(true);
+      expect(await store.write((tx) => tx.deliveries.settleUnheld(skipped, 8_000))).toBe(false);
+      expect(await claimIds(store, 8_000)).toEqual(["msg_2"]);
+    });
+
     test("a word from a node that no longer holds it moves nothing", async () => {
       const { store, version } = await openReady();
       for (const id of ["msg_1", "msg_2"]) {
