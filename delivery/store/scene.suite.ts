@@ -214,7 +214,7 @@ export async function deliveriesOf(store: Store, endpoint: Endpoint): Promise<re
  */
 export async function fill(
   { query, emptyPayload }: Pick<TestStore, "query" | "emptyPayload">,
-  endpoint: Endpoint,
+  endpoint: Pick<Endpoint, "id" | "applicationId">,
   count: number,
   { state = "succeeded", from = sceneTime }: { state?: "succeeded" | "failed"; from?: number } = {},
 ): Promise<void> {

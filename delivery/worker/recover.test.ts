@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, describe, expect, test } from "vitest";
-import { firstIdAt } from "../core/ids.ts";
+import { startPostgres } from "../store/postgres-server.suite.ts";
+import { fill } from "../store/scene.suite.ts";
 import { sqlitePathOf } from "../store/sqlite-store.ts";
 
 const command = join(import.meta.dirname, "../../bin/hookplane.js");
@@ -29,8 +30,8 @@ interface Answer {
   readonly json: any;
 }
 
-async function serve(dataDir: string): Promise<Running> {
-  const args = ["serve", "--port", "0", "--data-dir", dataDir, "--allow-subnet", "127.0.0.0/8"];
+async function serve(dataDir: string, flags: readonly string[]): Promise<Running> {
+  const args = ["serve", "--port", "0", "--data-dir", dataDir, "--allow-subnet", "127.0.0.0/8", ...flags];
   const child = spawn(process.execPath, [command, ...args, "--log-level", "silent"], {
     stdio: ["ignore", "pipe", "ignore"],
   });
@@ -57,13 +58,61 @@ async function end({ child }: Running, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
 }
 
+/** A database that the service runs on, and how it counts what is made pending again. */
+interface Scene {
+  /** Of `hookplane serve`. */
+  readonly flags: readonly string[];
+  query(text: string): Promise<readonly Record<string, unknown>[]>;
+  readonly emptyPayload: string;
+  /** A trigger that writes each such delivery's message into the table `reopened`. */
+  readonly trigger: readonly string[];
+}
+
+async function openSqlite(dataDir: string): Promise<Scene> {
+  const database = new DatabaseSync(sqlitePathOf(dataDir), { timeout: 10_000 });
+  cleanups.push(() => {
+    database.close();
+  });
+  return {
+    flags: [],
+    query: async (text) => database.prepare(text).all(),
+    emptyPayload: "x'7b7d'",
+    trigger: [
+      `create trigger note_reopened after update of state on deliveries
+         when old.state <> 'pending' and new.state = 'pending'
+         begin insert into reopened values (new.message_id); end`,
+    ],
+  };
+}
+
+async function openPostgres(): Promise<Scene> {
+  const server = await startPostgres();
+  cleanups.push(() => server.close());
+  const url = await server.createDatabase();
+  return {
+    flags: ["--database-url", url],
+    query: (text) => server.query(text, url),
+    emptyPayload: String.raw`'\x7b7d'::bytea`,
+    trigger: [
+      `create function note_reopened() returns trigger language plpgsql as
+         $$ begin insert into reopened values (new.message_id); return new; end $$`,
+      `create trigger note_reopened after update of state on deliveries for each row
+         when (old.state <> 'pending' and new.state = 'pending') execute function note_reopened()`,
+    ],
+  };
+}
+
 describe("recovering 5,000 failed deliveries", () => {
   const count = 5_000;
 
-  test(
-    "goes on after kill -9 at any instant, and makes each of them pending exactly once",
-    { timeout: 180_000 },
-    async () => {
+  test.each([
+    { name: "SQLite", shares: [0, 0.2, 0.4, 0.6, 0.8] },
+    // A node is buried five seconds after it died: its successor waits for that.
+    { name: "PostgreSQL", shares: [0, 0.3, 0.6] },
+  ])(
+    "goes on after kill -9 at any instant, and makes each of them pending exactly once, on $name",
+    { timeout: 240_000 },
+    async ({ name, shares }) => {
       const dataDir = mkdtempSync(join(tmpdir(), "hookplane-recover-"));
       const arrivals = new Map<string, number>();
       const receiver = createServer((request, response) => {
@@ -77,28 +126,34 @@ describe("recovering 5,000 failed deliveries", () => {
         receiver.close();
         rmSync(dataDir, { recursive: true });
       });
-
-      let service = await serve(dataDir);
       const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
+
+      const postgres = name === "PostgreSQL" ? await openPostgres() : undefined;
+      const flags = postgres?.flags ?? [];
+      let service = await serve(dataDir, flags);
       const { json: application } = await service.request("POST", "/app", { name: "Shop", uid: "shop" });
       const { json: endpoint } = await service.request("POST", "/app/shop/endpoint", { url });
       await end(service, "SIGTERM");
-      using database = new DatabaseSync(sqlitePathOf(dataDir), { timeout: 10_000 });
-      fill(database, application.id as string, endpoint.id as string, count);
+      const scene = postgres ?? (await openSqlite(dataDir));
+      await scene.query("create table reopened (message_id text)");
+      for (const text of scene.trigger) await scene.query(text);
+      // Recent: what is old is removed by the service.
+      const from = Date.now() - 60_000;
+      await fill(scene, { id: endpoint.id, applicationId: application.id }, count, { state: "failed", from });
 
-      service = await serve(dataDir);
-      const since = new Date(Date.now() - 60 * 60_000).toISOString();
+      service = await serve(dataDir, flags);
+      const since = new Date(from).toISOString();
       const begun = await service.request("POST", `/app/shop/endpoint/${endpoint.id}/recover`, { since });
       expect(begun.status).toBe(202);
       const path = `/background-task/${begun.json.id}`;
-      const reopened = database.prepare("select count(*) as rows from reopened");
-      const reopenedNow = (): number => reopened.get()!["rows"] as number;
-      for (const share of [0, 0.2, 0.4, 0.6, 0.8]) {
-        while (reopenedNow() < share * count) await new Promise((resolve) => setTimeout(resolve, 2));
+      const reopened = async (): Promise<number> =>
+        Number((await scene.query("select count(*) as amount from reopened"))[0]!["amount"]);
+      for (const share of shares) {
+        while ((await reopened()) < share * count) await new Promise((resolve) => setTimeout(resolve, 2));
         await new Promise((resolve) => setTimeout(resolve, Math.random() * 50));
         await end(service, "SIGKILL");
-        expect(reopenedNow()).toBeLessThan(count);
-        service = await serve(dataDir);
+        expect(await reopened()).toBeLessThan(count);
+        service = await serve(dataDir, flags);
       }
       const running = service;
       await expect
@@ -106,30 +161,9 @@ describe("recovering 5,000 failed deliveries", () => {
         .toBe("finished");
       expect((await running.request("GET", path)).json.data).toMatchObject({ done: count, total: count });
       await expect.poll(() => arrivals.size, { timeout: 60_000 }).toBe(count);
-      const times = database.prepare("select count(*) as times from reopened group by message_id").all();
+      const times = await scene.query("select count(*) as times from reopened group by message_id");
       expect(times).toHaveLength(count);
-      expect(times.every((row) => row["times"] === 1)).toBe(true);
+      expect(times.every((row) => Number(row["times"]) === 1)).toBe(true);
     },
   );
 });
-
-/** Failed deliveries, put in beside the store; whenever one is made pending again, that is written down. */
-function fill(database: DatabaseSync, applicationId: string, endpointId: string, count: number): void {
-  // Recent: what is old is removed by the service.
-  const now = Date.now() - 60_000;
-  const id = `'${firstIdAt("msg", now)}' || printf('%016d', n)`;
-  const numbers = `with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < ${count})`;
-  database.exec(
-    `begin;
-     create table reopened (message_id text);
-     create trigger note_reopened after update of state on deliveries
-       when old.state <> 'pending' and new.state = 'pending'
-       begin insert into reopened values (new.message_id); end;
-     ${numbers} insert into messages (id, application_id, event_type, tags, payload, created_at)
-       select ${id}, '${applicationId}', 'order.paid', '[]', x'7b7d', ${now} from numbers;
-     ${numbers} insert into deliveries
-         (message_id, endpoint_id, application_id, state, attempts, leased_by, trigger_type)
-       select ${id}, '${endpointId}', '${applicationId}', 'failed', 10, 0, 'scheduled' from numbers;
-     commit`,
-  );
-}
