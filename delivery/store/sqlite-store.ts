@@ -15,7 +15,7 @@ import { toStartError } from "./start-failure.ts";
 import { createTx } from "./tables.ts";
 
 /** Writes that share one commit at most: it bounds how long the event loop is held by one. */
-const maxBatch = 512;
+const maxBatch = 256;
 /** Turns of the event loop that a commit waits at most for others to join it. */
 const maxTurns = 8;
 /** How long a write that nobody waits for may wait for another to share its commit with. */

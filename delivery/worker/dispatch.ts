@@ -49,6 +49,8 @@ const recordRetryMs = [100, 500, 2_000, 5_000] as const;
 const membershipRetryMs = 100;
 /** How long a publisher's answer is held back while delivering has a hard time to keep up. */
 const easingMs = 5;
+/** Deliveries that go back to the store in one commit, when an endpoint's breaker opens or the service stops. */
+const givenBackAtOnce = 64;
 /** How often a publisher decides anew because the application has changed under its hands. */
 const maxStaleTries = 10;
 /** How much of a blocking hook's answer is read: it may hold a whole message to publish instead. */
@@ -573,19 +575,21 @@ export class Dispatcher implements Publisher {
   }
 
   async #giveBack(items: readonly Held[]): Promise<void> {
-    if (items.length === 0) return;
     const now = this.#options.clock.now();
-    await Promise.all(
-      items.map(({ delivery }) =>
-        this.#store.settle({
-          attempt: null,
-          delivery: { ...delivery, leasedBy: null },
-          node: delivery.leasedBy ?? 0,
-          now,
-          endpointState: null,
-        }),
-      ),
-    );
+    // A lane's worth in one commit would hold up what others send and publish.
+    for (let start = 0; start < items.length; start += givenBackAtOnce) {
+      await Promise.all(
+        items.slice(start, start + givenBackAtOnce).map(({ delivery }) =>
+          this.#store.settle({
+            attempt: null,
+            delivery: { ...delivery, leasedBy: null },
+            node: delivery.leasedBy ?? 0,
+            now,
+            endpointState: null,
+          }),
+        ),
+      );
+    }
   }
 
   #rulesOf(application: Application, endpoint: Endpoint, dialect: Dialect): EffectiveRules {
