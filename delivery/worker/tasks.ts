@@ -37,6 +37,11 @@ export interface TaskRunnerOptions {
   readonly parallel?: number;
   /** How often tasks are looked for that nobody works on, such as those of a node that died; 2 s by default. */
   readonly pollMs?: number;
+  /**
+   * Waits after steps that failed in a row, until the task is given up; 1, 5, 15 and 60 s by default. While the database
+   * cannot be used, it is tried on and on.
+   */
+  readonly retryDelaysMs?: readonly number[];
 }
 
 /** Tasks that one node has at a time; most of them may be waiting. */
@@ -44,8 +49,8 @@ const maxHeld = 1_000;
 /** A step is followed by a rest of at least this, and of twice the time that it took. */
 const minRestMs = 2;
 const maxRestMs = 1_000;
-/** Waits after a step that failed, until the task is given up: unless it is the database that fails. */
-const retryDelaysMs = [1_000, 5_000, 15_000, 60_000] as const;
+const defaultRetryDelaysMs: readonly number[] = [1_000, 5_000, 15_000, 60_000];
+const outageDelayMs = 1_000;
 
 /** Somebody else has the task now, or ended it: nothing of the step may stay. */
 class LostTaskError extends Error {
@@ -140,7 +145,8 @@ export class TaskRunner {
         if (error instanceof LostTaskError) return;
         const isOutage = error instanceof ServiceError && error.code === "unavailable";
         logger.error({ err: error, taskId: task.id }, "a step of a background task failed");
-        const delayMs = retryDelaysMs[isOutage ? 0 : failures++];
+        const { retryDelaysMs = defaultRetryDelaysMs } = this.#options;
+        const delayMs = isOutage ? outageDelayMs : retryDelaysMs[failures++];
         if (delayMs === undefined) {
           await this.#end(task, node, { status: "failed", error: "The service could not go on with it." });
           return;
