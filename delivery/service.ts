@@ -165,8 +165,8 @@ async function open(
   const membership = await (config.databaseUrl !== null
     ? joinOthers({ store, clock, logger, onBuried })
     : seat !== null
-      ? joinWorkers(store, seat.predecessor)
-      : joinAlone(store));
+      ? joinWorkers({ store, clock }, seat.predecessor)
+      : joinAlone({ store, clock }));
   opened.defer(() => membership.close());
   onJoined(membership.number);
   const directory = createDirectory(store, { isShared });
@@ -214,6 +214,7 @@ async function open(
         credentials: credentials[account.name],
         store,
         publisher: dispatcher,
+        httpsOnly: config.httpsOnly,
         publicUrl,
         now,
       },

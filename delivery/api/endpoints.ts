@@ -5,6 +5,7 @@ import type { Endpoint, SigningSecret } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
 import { emptyPolicy, type DeliveryPolicy } from "../core/policy.ts";
 import { createSigningSecret, parseSigningSecret, verificationKeyOf } from "../core/standard-webhooks.ts";
+import { isHttpsUrl } from "../core/target.ts";
 import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import {
@@ -63,7 +64,7 @@ const members = z.object({
 
 /** The contract's `EndpointPatch`, `EndpointUpdate` and `EndpointIn`, with the members that are this service's own. */
 function createShapes(context: ServerContext) {
-  const url = context.httpsOnly ? endpointUrl.refine(isHttps, httpsRule) : endpointUrl;
+  const url = context.httpsOnly ? endpointUrl.refine(isHttpsUrl, httpsRule) : endpointUrl;
   const tls = clientTlsIn(() => context.now()).nullable();
   const patch = members.extend({ url, tls }).partial();
   const update = patch.required({ url: true });
@@ -74,10 +75,6 @@ function createShapes(context: ServerContext) {
 type Shapes = ReturnType<typeof createShapes>;
 
 const httpsRule = "The URL must begin with https://: this service sends to no other.";
-
-function isHttps(url: string): boolean {
-  return /^https:/i.test(url);
-}
 
 const defaultOverlapSeconds = 24 * 60 * 60;
 const maxOverlapSeconds = 7 * 24 * 60 * 60;

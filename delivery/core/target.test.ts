@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { isDeliverableUrl, toTarget, withQuery } from "./target.ts";
+import { isDeliverableUrl, isHttpsUrl, toTarget, withQuery } from "./target.ts";
 
 test("requests the URL without fragment and userinfo, which becomes Basic credentials", () => {
   const target = toTarget("https://us%40er:p%3Ass@host.example:8443/a?b=c#rc=2");
@@ -28,3 +28,13 @@ test.each(["", "/a", "h.example/a", "ftp://h", "javascript:alert(1)", "http://",
     expect(isDeliverableUrl(url)).toBe(false);
   },
 );
+
+test.each([
+  ["https://h", true],
+  ["HTTPS://h:80/a", true],
+  ["http://h", false],
+  ["http://h:443", false],
+  ["https", false],
+])("whether %s is encrypted: %s", (url, is) => {
+  expect(isHttpsUrl(url)).toBe(is);
+});

@@ -34,6 +34,11 @@ export function isDeliverableUrl(url: string): boolean {
   return parsed !== null && (parsed.protocol === "http:" || parsed.protocol === "https:");
 }
 
+/** Whether what is sent there is encrypted on its way. */
+export function isHttpsUrl(url: string): boolean {
+  return URL.parse(url)?.protocol === "https:";
+}
+
 function decoded(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -28,11 +28,14 @@ export interface RunningAccount {
   close(): Promise<void>;
 }
 
-/** @param options.isBroken its store answers nothing */
+/**
+ * @param options.isBroken its store answers nothing
+ * @param options.httpsOnly it takes `https` URLs alone
+ */
 export async function runAccount<Credentials>(
   account: VendorAccount<Credentials>,
   credentials: Credentials,
-  options: { isBroken?: boolean } = {},
+  options: { isBroken?: boolean; httpsOnly?: boolean } = {},
 ): Promise<RunningAccount> {
   const dataDir = await mkdtemp(join(tmpdir(), "hookplane-account-"));
   const store = await openSqliteStore(dataDir);
@@ -84,6 +87,7 @@ export async function runAccount<Credentials>(
         credentials,
         store: options.isBroken ? brokenStore : store,
         publisher,
+        httpsOnly: options.httpsOnly ?? false,
         publicUrl: () => address,
         now: () => Date.now(),
       });

@@ -13,6 +13,8 @@ export interface AccountContext<Credentials> {
   readonly credentials: Credentials;
   readonly store: Store;
   readonly publisher: Publisher;
+  /** Whether URLs that events go to must be `https`; those that are there already stay as they are. */
+  readonly httpsOnly: boolean;
   /** The service's own address, without a trailing slash. */
   publicUrl(): string;
   now(): number;

@@ -48,7 +48,11 @@ export function anEndpoint(fields: Partial<Endpoint> = {}): Endpoint {
   };
 }
 
-export function aMessage(eventType: string, payload: unknown, fields: Partial<FullMessage> = {}): FullMessage {
+export function aMessage(
+  eventType: string,
+  payload: unknown,
+  fields: Partial<FullMessage> = {},
+): FullMessage {
   return {
     id: "msg_1",
     applicationId: anApplication.id,

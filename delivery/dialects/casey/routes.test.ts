@@ -165,3 +165,27 @@ test.each(["PUT", "PATCH"])("there is no %s that changes an endpoint, as with th
     body: { error: { code: "not_found" } },
   });
 });
+
+test("where the service sends to https alone, other URLs are refused", async () => {
+  const strict = await runAccount(caseyAccount, { apiKey: "sk_test_abc" }, { httpsOnly: true });
+  const send = async (url: string) => {
+    const headers = { authorization: "Bearer sk_test_abc", "content-type": "application/json" };
+    const answer = await fetch(`${strict.url}/webhooks`, {
+      method: "POST",
+      headers,
+      body: JSON.stringify({ url }),
+    });
+    return { status: answer.status, body: await answer.json() };
+  };
+  expect(await send("http://receiver.example/casey")).toEqual({
+    status: 422,
+    body: {
+      error: {
+        code: "validation_error",
+        message: "url must begin with https://: this service sends to no other.",
+      },
+    },
+  });
+  expect(await send(input.url)).toMatchObject({ status: 201 });
+  await strict.close();
+});

@@ -70,7 +70,7 @@ export function registerCaseyRoutes(
   });
 
   instance.post("/webhooks", async ({ body }, reply) => {
-    const { url, description, eventTypes } = parseWebhook(body);
+    const { url, description, eventTypes } = parseWebhook(body, context.httpsOnly);
     const secret = createSigningSecret();
     const endpoint = newEndpoint(application.id, context.now(), {
       url,

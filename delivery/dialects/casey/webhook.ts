@@ -1,7 +1,7 @@
 import type { Endpoint } from "../../core/endpoint.ts";
 import { unknownName } from "../../core/nearest.ts";
 import { isJsonObject } from "../../core/payload.ts";
-import { isDeliverableUrl } from "../../core/target.ts";
+import { isDeliverableUrl, isHttpsUrl } from "../../core/target.ts";
 import { ServiceError } from "../../errors.ts";
 import { caseyEvents, defaultEventTypes } from "./events.ts";
 
@@ -28,9 +28,10 @@ export function toWebhook(endpoint: Endpoint) {
  * Reads the body of `POST /webhooks` (https://developers.tellcasey.com/docs/api/reference/webhooks). Where Casey is
  * silent: `description` is empty by default, repeated event types count once, and unknown ones are refused.
  *
+ * @param httpsOnly whether other URLs are refused
  * @throws ServiceError `validation` with every fault
  */
-export function parseWebhook(body: unknown): WebhookInput {
+export function parseWebhook(body: unknown, httpsOnly: boolean): WebhookInput {
   const fields: Readonly<Record<string, unknown>> = isJsonObject(body) ? body : {};
   const problems: string[] = [];
   const url = fields["url"];
@@ -38,6 +39,8 @@ export function parseWebhook(body: unknown): WebhookInput {
     problems.push(
       "url is required and must be absolute, with http or https, such as https://example.com/hooks.",
     );
+  } else if (httpsOnly && !isHttpsUrl(url)) {
+    problems.push("url must begin with https://: this service sends to no other.");
   }
   const description = fields["description"] ?? "";
   if (typeof description !== "string") problems.push("description must be a string.");

@@ -1,7 +1,7 @@
 import type { Endpoint } from "../../core/endpoint.ts";
 import { unknownName } from "../../core/nearest.ts";
 import { isJsonObject, type JsonObject } from "../../core/payload.ts";
-import { isDeliverableUrl } from "../../core/target.ts";
+import { isDeliverableUrl, isHttpsUrl } from "../../core/target.ts";
 import { headerProblems } from "../../core/wire-headers.ts";
 import { ServiceError } from "../../errors.ts";
 import { settingsOf, type CallbackSettings } from "./dialect.ts";
@@ -33,10 +33,14 @@ export function toEndpointFields(callback: Callback) {
  * `headers` and `payload` may be objects, or objects encoded as JSON strings. What is left out has its default (method
  * `POST`, nothing in headers and payload), in an update too: PAVE documents no partial update.
  *
- * @param event the event of the path in an update; the body's otherwise
+ * @param rules.httpsOnly whether other URLs are refused
+ * @param rules.event the event of the path in an update; the body's otherwise
  * @throws ServiceError `bad_request` with PAVE's own words where a required field is missing, else with every fault
  */
-export function parseCallback(body: unknown, event?: string): Callback {
+export function parseCallback(
+  body: unknown,
+  { httpsOnly, event }: { httpsOnly: boolean; event?: string },
+): Callback {
   const fields: Readonly<Record<string, unknown>> = isJsonObject(body) ? body : {};
   const named = event ?? fields["event"];
   const { url } = fields;
@@ -51,6 +55,8 @@ export function parseCallback(body: unknown, event?: string): Callback {
   }
   if (typeof url !== "string" || !isDeliverableUrl(url)) {
     problems.push(`The url must be absolute, with http or https, such as https://example.com/callbacks.`);
+  } else if (httpsOnly && !isHttpsUrl(url)) {
+    problems.push("The url must begin with https://: this service sends to no other.");
   }
   const method = parseMethod(fields["method"], problems);
   const headers = parseHeaders(parseObject("headers", fields["headers"], problems), problems);

@@ -263,3 +263,22 @@ describe("DELETE /callbacks/:event", () => {
     expect(await call("DELETE", "/callbacks/SESSION:COMPLETE", "")).toMatchObject({ status: 200 });
   });
 });
+
+test("where the service sends to https alone, other URLs are refused, and what is there stays", async () => {
+  const strict = await runAccount(paveAccount, credentials, { httpsOnly: true });
+  const send = async (method: string, path: string, body: unknown) => {
+    const headers = { ...authenticate(credentials), "content-type": "application/json" };
+    const answer = await fetch(strict.url + path, { method, headers, body: JSON.stringify(body) });
+    return { status: answer.status, body: await answer.json() };
+  };
+  const plain = { ...complete, url: "http://receiver.example/pave" };
+  const refused = {
+    status: 400,
+    body: { message: "The url must begin with https://: this service sends to no other." },
+  };
+  expect(await send("POST", "/callbacks", plain)).toEqual(refused);
+  expect(await send("POST", "/callbacks", complete)).toMatchObject({ status: 200 });
+  expect(await send("PUT", "/callbacks/SESSION:COMPLETE", plain)).toEqual(refused);
+  expect(await strict.endpoints()).toMatchObject([{ url: complete.url }]);
+  await strict.close();
+});

@@ -24,7 +24,7 @@ export function registerPaveRoutes(
   context: AccountContext<PaveCredentials>,
   freshnessWindowMs: number,
 ): void {
-  const { application, credentials, store } = context;
+  const { application, credentials, store, httpsOnly } = context;
   const api_key = credentials.apiKey;
 
   readJsonBodies(instance);
@@ -60,7 +60,7 @@ export function registerPaveRoutes(
   });
 
   instance.post("/callbacks", async ({ body }) => {
-    const callback = parseCallback(body);
+    const callback = parseCallback(body, { httpsOnly });
     const endpoint = newEndpoint(application.id, context.now(), toEndpointFields(callback));
     await store.write(async (tx) => {
       if ((await tx.endpoints.find(application.id, callback.event)) !== undefined) {
@@ -79,7 +79,7 @@ export function registerPaveRoutes(
     const updatedAt = context.now();
     // A callback that is not there is told before anything that is wrong with the body.
     await store.read((tx) => findCallback(tx, params.event));
-    const callback = parseCallback(body, params.event);
+    const callback = parseCallback(body, { httpsOnly, event: params.event });
     await store.write(async (tx) => {
       const endpoint = await findCallback(tx, params.event);
       await tx.endpoints.update({ ...endpoint, ...toEndpointFields(callback), updatedAt });

@@ -1,6 +1,6 @@
 import type { Endpoint } from "../../core/endpoint.ts";
 import { unknownName } from "../../core/nearest.ts";
-import { isDeliverableUrl } from "../../core/target.ts";
+import { isDeliverableUrl, isHttpsUrl } from "../../core/target.ts";
 import { filterNames } from "./events.ts";
 
 /** The `uid` of the account's one endpoint. */
@@ -75,8 +75,10 @@ export interface ConfigurationUpdate {
  * defaults: an empty `PreWebhookUrl` or `PostWebhookUrl` clears it; a single empty `Filters` clears the list, and then
  * nothing fires; an empty `Method` or `Target` takes the default back; repeated filters count once; a wrong method is
  * 50055, a wrong target 50364, an unknown filter 50365, a wrong URL 11100.
+ *
+ * @param httpsOnly whether other URLs are refused
  */
-export function parseUpdate(form: URLSearchParams): ConfigurationUpdate {
+export function parseUpdate(form: URLSearchParams, httpsOnly: boolean): ConfigurationUpdate {
   const changes: { -readonly [Name in keyof Configuration]?: Configuration[Name] } = {};
   const problems: ParameterProblem[] = [];
 
@@ -118,6 +120,11 @@ export function parseUpdate(form: URLSearchParams): ConfigurationUpdate {
       problems.push({
         code: 11100,
         message: `Invalid URL format: ${name} must be absolute, with http or https, such as https://example.com/hooks.`,
+      });
+    } else if (httpsOnly && url !== "" && !isHttpsUrl(url)) {
+      problems.push({
+        code: 11100,
+        message: `Invalid URL format: ${name} must begin with https://, this service sends to no other.`,
       });
     }
   }

@@ -219,3 +219,31 @@ describe("the official twilio package", () => {
     });
   });
 });
+
+test("where the service sends to https alone, other URLs are refused, and none is none", async () => {
+  const strict = await runAccount(twilioAccount, credentials, { httpsOnly: true });
+  const send = async (form: Record<string, string>) => {
+    const body = new URLSearchParams(form);
+    const answer = await fetch(strict.url + path, {
+      method: "POST",
+      headers: authenticate(credentials),
+      body,
+    });
+    return { status: answer.status, body: await answer.json() };
+  };
+  const plain = "http://receiver.example/hook";
+  expect(await send({ PreWebhookUrl: plain, PostWebhookUrl: plain })).toMatchObject({
+    status: 400,
+    body: {
+      code: 11100,
+      message:
+        "Invalid URL format: PreWebhookUrl must begin with https://, this service sends to no other. " +
+        "Invalid URL format: PostWebhookUrl must begin with https://, this service sends to no other.",
+    },
+  });
+  expect(await send({ PreWebhookUrl: "", PostWebhookUrl: "https://receiver.example/hook" })).toMatchObject({
+    status: 200,
+    body: { pre_webhook_url: null, post_webhook_url: "https://receiver.example/hook" },
+  });
+  await strict.close();
+});

@@ -85,7 +85,8 @@ export function registerTwilioRoutes(
   instance.get(path, async () => toBody((await readConfiguration()) ?? freshConfiguration));
 
   instance.post(path, async ({ body }) => {
-    const { changes, problems } = parseUpdate(body instanceof URLSearchParams ? body : new URLSearchParams());
+    const form = body instanceof URLSearchParams ? body : new URLSearchParams();
+    const { changes, problems } = parseUpdate(form, context.httpsOnly);
     const [first] = problems;
     if (first !== undefined) {
       throw new TwilioError(400, first.code, problems.map(({ message }) => message).join(" "));
