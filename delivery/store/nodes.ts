@@ -19,6 +19,17 @@ export function createNodes(sql: Sql, deliveries: Pick<Tx["deliveries"], "releas
       return number;
     },
 
+    async keepTime(now) {
+      const row = await sql.get(
+        `insert into facts (name, value) values ('time', ?)
+         on conflict (name) do update set value =
+           case when cast(facts.value as bigint) > cast(excluded.value as bigint) then facts.value else excluded.value end
+         returning value`,
+        String(now),
+      );
+      return Number(row?.["value"]);
+    },
+
     async beat(node, expiresAt) {
       return (await sql.run("update nodes set expires_at = ? where number = ?", expiresAt, node)) > 0;
     },

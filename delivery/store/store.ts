@@ -336,6 +336,8 @@ export interface Tx {
   readonly nodes: {
     /** Adds a node that is alive until `expiresAt`, and answers its number, which is never given again. */
     join(expiresAt: number): Promise<number>;
+    /** Keeps how far the schedule's clock has come, and answers the furthest that any node's ever has. */
+    keepTime(now: number): Promise<number>;
     /** Answers whether the node is still there: one whose time was over may have been removed. */
     beat(node: number, expiresAt: number): Promise<boolean>;
     /** Removes the nodes whose time was over by `now`, and answers which ones held something: it is given back. */

@@ -65,6 +65,34 @@ describe.each([
     }
   });
 
+  test("delays nothing after a restart", async () => {
+    const wall = createWall();
+    const status = { current: 500 };
+    const receiver = await openReceiver(() => ({ status: status.current }));
+    const store = await openFilledStore([endpointTo(receiver.url)]);
+    const { stateOf, breakerOf } = lookInto(store);
+    const dialectOf = () => ({ ...plainDialect, retryDelaysMs: [100] });
+    const before = await startNode(store, { now: wall.now, clock: wall.clock, dialectOf });
+    const ids: string[] = [];
+    for (let count = 0; count < failuresToOpen; count++) {
+      ids.push((await before.dispatcher.publish(application, event())).id);
+    }
+    await eventually(async () => {
+      expect(await breakerOf()).toMatchObject({ openings: 1 });
+    });
+    ids.push((await before.dispatcher.publish(application, event())).id);
+    await before.stop();
+    status.current = 200;
+    for (const jump of jumps) wall.set(jump);
+    // Another process has only the wall clock to begin with.
+    const clock = createScheduleClock(wall.now, () => performance.now());
+    await startNode(store, { now: wall.now, clock, dialectOf });
+    await eventually(async () => {
+      for (const id of ids) expect(await stateOf(id)).toMatchObject({ state: "succeeded" });
+    });
+    expect(await breakerOf()).toMatchObject({ openUntil: null });
+  });
+
   test("keeps no breaker open, and no rate waiting", async () => {
     const wall = createWall();
     const { now, clock } = wall;

@@ -172,6 +172,9 @@ export function createTestClock(): TestClock {
   return {
     now: () => clock.now(),
     setOffset: () => undefined,
+    notBefore: (time) => {
+      clock.notBefore(time);
+    },
     skip(ms) {
       skippedMs += ms;
     },
@@ -227,7 +230,7 @@ export async function startNode(
         onBuried: () => void dispatcher.discover(),
         ...(monotonic && { monotonic }),
       })
-    : await joinAlone(store);
+    : await joinAlone({ store, clock });
   const now = Date.now;
   const dispatcher: Dispatcher = new Dispatcher({
     store,

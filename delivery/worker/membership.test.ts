@@ -158,8 +158,9 @@ describe("joinOthers()", () => {
 describe("joinAlone()", () => {
   test("takes over what the process before it held, however that ended", async () => {
     const store = await openFilledStore([endpointTo("http://127.0.0.1:1")]);
-    const before = await joinAlone(store);
-    const after = await joinAlone(store);
+    const clock = createScheduleClock();
+    const before = await joinAlone({ store, clock });
+    const after = await joinAlone({ store, clock });
     expect(after.number).toBeGreaterThan(before.number);
     expect(after.holds(after.number)).toBe(true);
     expect(await store.write((tx) => tx.nodes.beat(before.number, 1))).toBe(false);
@@ -170,8 +171,9 @@ describe("joinAlone()", () => {
 describe("joinWorkers()", () => {
   test("takes over what its predecessor held, and leaves the others alone", async () => {
     const store = await openStore();
-    const [first, other] = [await joinWorkers(store, null), await joinWorkers(store, null)];
-    const next = await joinWorkers(store, first.number);
+    const joining = { store, clock: createScheduleClock() };
+    const [first, other] = [await joinWorkers(joining, null), await joinWorkers(joining, null)];
+    const next = await joinWorkers(joining, first.number);
     const isThere = (number: number) =>
       store.write((tx) => tx.nodes.beat(number, Number.MAX_SAFE_INTEGER - 1));
     expect(await Promise.all([first, other, next].map(({ number }) => isThere(number)))).toEqual([

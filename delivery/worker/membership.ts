@@ -7,6 +7,8 @@ import type { ScheduleClock } from "./schedule-clock.ts";
 export const nodeLeaseMs = 4_000;
 /** How often it gives one. */
 const beatMs = 1_000;
+/** How often the time is kept that the schedule goes by. */
+const keepTimeMs = 5_000;
 /** The node stops acting this much before its time is over, for what is under way and for clocks that differ in pace. */
 const marginMs = 1_000;
 
@@ -20,9 +22,13 @@ export interface Membership {
   close(): Promise<void>;
 }
 
-export interface MembershipOptions {
+interface Joining {
   readonly store: Store;
+  /** It goes on where that of the process before, or of another node, has come to. */
   readonly clock: ScheduleClock;
+}
+
+export interface MembershipOptions extends Joining {
   readonly logger: Logger;
   /** Deliveries of a node that is gone were given back. */
   readonly onBuried: () => void;
@@ -31,7 +37,8 @@ export interface MembershipOptions {
 }
 
 /** The membership of a node whose death its successor knows for sure, as with a data folder that only one can hold. */
-export async function joinAlone(store: Store): Promise<Membership> {
+export async function joinAlone({ store, clock }: Joining): Promise<Membership> {
+  const keeping = await keepTime({ store, clock });
   const number = await store.write(async (tx) => {
     await tx.nodes.bury(Number.MAX_SAFE_INTEGER);
     // Nobody else looks whether its time is over.
@@ -40,7 +47,10 @@ export async function joinAlone(store: Store): Promise<Membership> {
   return {
     number,
     holds: (asked) => asked === number,
-    close: () => leave(store, number),
+    async close() {
+      await keeping.stop();
+      await leave(store, number);
+    },
   };
 }
 
@@ -49,7 +59,11 @@ export async function joinAlone(store: Store): Promise<Membership> {
  *
  * @param predecessor the worker whose place this one takes; null for none
  */
-export async function joinWorkers(store: Store, predecessor: number | null): Promise<Membership> {
+export async function joinWorkers(
+  { store, clock }: Joining,
+  predecessor: number | null,
+): Promise<Membership> {
+  const keeping = await keepTime({ store, clock });
   const number = await store.write(async (tx) => {
     if (predecessor !== null) await tx.nodes.leave(predecessor);
     return await tx.nodes.join(Number.MAX_SAFE_INTEGER - 1);
@@ -57,7 +71,10 @@ export async function joinWorkers(store: Store, predecessor: number | null): Pro
   return {
     number,
     holds: (asked) => asked === number,
-    close: () => leave(store, number),
+    async close() {
+      await keeping.stop();
+      await leave(store, number);
+    },
   };
 }
 
@@ -76,8 +93,8 @@ export async function joinOthers(options: MembershipOptions): Promise<Membership
 
   async function beat(): Promise<void> {
     const startedAt = monotonic();
-    const now = await store.now();
-    clock.setOffset(now - Date.now());
+    clock.setOffset((await store.now()) - Date.now());
+    const now = clock.now();
     const isAlive = number !== 0 && (await store.write((tx) => tx.nodes.beat(number, now + nodeLeaseMs)));
     if (!isAlive) {
       if (number !== 0) logger.warn({ node: number }, "this node was taken for dead: it joins anew");
@@ -102,6 +119,8 @@ export async function joinOthers(options: MembershipOptions): Promise<Membership
     }, beatMs);
   }
 
+  clock.setOffset((await store.now()) - Date.now());
+  const keeping = await keepTime({ store, clock });
   await beat();
   schedule();
   return {
@@ -113,7 +132,35 @@ export async function joinOthers(options: MembershipOptions): Promise<Membership
       isClosed = true;
       clearTimeout(timer);
       await beating;
+      await keeping.stop();
       await leave(store, number);
+    },
+  };
+}
+
+/**
+ * Keeps in the store how far the schedule's clock has come, so that neither the next process nor another node falls behind
+ * it: what is due at a time of a clock that was ahead would wait until the others have caught up.
+ */
+async function keepTime({ store, clock }: Joining): Promise<{ stop(): Promise<void> }> {
+  const keep = async (): Promise<void> => {
+    clock.notBefore(await store.write((tx) => tx.nodes.keepTime(clock.now())));
+  };
+  await keep();
+  let keeping: Promise<void> | null = null;
+  const timer = setInterval(() => {
+    // In an outage of the database there is nothing to be kept, and nobody to go by it.
+    keeping ??= keep()
+      .catch(() => undefined)
+      .finally(() => {
+        keeping = null;
+      });
+  }, keepTimeMs);
+  timer.unref();
+  return {
+    async stop() {
+      clearInterval(timer);
+      await keeping;
     },
   };
 }

@@ -64,6 +64,18 @@ describe("the schedule's clock", () => {
     expect(clock.now()).toBe(ahead + 1_000);
   });
 
+  test("goes on from where another clock has come to, until the wall clock has caught up", () => {
+    const { clock, wall, pass, set } = createScene();
+    const start = clock.now();
+    clock.notBefore(start - hour);
+    expect(clock.now()).toBe(start);
+    clock.notBefore(start + hour);
+    pass(500);
+    expect(clock.now()).toBe(start + hour + 500);
+    set(2 * hour);
+    expect(clock.now()).toBe(wall());
+  });
+
   test("never goes back however the wall clock is set, and goes on within a second of the last setting", () => {
     const steps = fc.array(
       fc.record({

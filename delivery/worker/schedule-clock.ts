@@ -4,6 +4,8 @@ export interface ScheduleClock {
   now(): number;
   /** Takes over how far the database's clock is ahead of this machine's. */
   setOffset(offsetMs: number): void;
+  /** Goes on from this time where it is behind it: a clock before this one has come so far. */
+  notBefore(time: number): void;
 }
 
 /** A wall clock that runs behind by less than this is waited for; it was adjusted rather than set. */
@@ -24,22 +26,24 @@ export function createScheduleClock(
   let offsetMs = 0;
   let last = wall();
   let lastMonotonic = monotonic();
+
+  function advance(): number {
+    const wallNow = wall() + offsetMs;
+    const monotonicNow = monotonic();
+    const expected = last + (monotonicNow - lastMonotonic);
+    lastMonotonic = monotonicNow;
+    last =
+      wallNow >= expected ? wallNow : expected - wallNow < adjustmentMs ? Math.max(last, wallNow) : expected;
+    return last;
+  }
+
   return {
-    now() {
-      const wallNow = wall() + offsetMs;
-      const monotonicNow = monotonic();
-      const expected = last + (monotonicNow - lastMonotonic);
-      lastMonotonic = monotonicNow;
-      last =
-        wallNow >= expected
-          ? wallNow
-          : expected - wallNow < adjustmentMs
-            ? Math.max(last, wallNow)
-            : expected;
-      return Math.floor(last);
-    },
+    now: () => Math.floor(advance()),
     setOffset(ms) {
       offsetMs = ms;
+    },
+    notBefore(time) {
+      last = Math.max(advance(), time);
     },
   };
 }
