@@ -199,10 +199,12 @@ describe("change", () => {
       deprecated: true,
       schemas,
     });
-    expect(await service.request("PUT", "/api/v1/event-type/put", { description: "2" })).toMatchObject({
-      status: 200,
-      json: { description: "2", deprecated: false, schemas: null },
+    expect(await service.svix.eventType.upsert("put", { description: "2" })).toMatchObject({
+      description: "2",
+      deprecated: false,
+      schemas: null,
     });
+    expect((await service.request("PUT", "/api/v1/event-type/put", { description: "3" })).status).toBe(200);
     expect((await refusalOf(service.svix.eventType.patch("missing", {}))).status).toBe(404);
   });
 });

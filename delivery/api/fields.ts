@@ -88,7 +88,7 @@ export function refused(remedy: string): z.ZodType<null | undefined> {
 }
 
 /** Members that older clients know by another name: by it, the name that the contract has. */
-export const formerNames = { filterTypes: "eventTypes", rateLimit: "throttleRate" } as const;
+const formerNames = { filterTypes: "eventTypes", rateLimit: "throttleRate" } as const;
 
 /** Takes a member under either of its names; under both, they must say the same. */
 export function eitherName<Shape extends z.ZodObject>(shape: Shape): Shape {
