@@ -7,6 +7,8 @@ import { reasonOf } from "./reason.ts";
 
 /** Up to this size, a body is copied behind the head: one write of more bytes is cheaper than two. */
 const maxCopiedBytes = 16 * 1024;
+/** How long an answered request may take to be written to its end. */
+const maxWritingMs = 1_000;
 
 /** Who a connection belongs to, and hears from it. */
 export interface ConnectionOwner {
@@ -37,6 +39,10 @@ export class Connection {
   #socket: Socket | null = null;
   #isClosed = false;
   #answers = 0;
+  /** Whether the request has left this process. */
+  #isWritten = false;
+  /** Runs while a request is still being written whose answer is there. */
+  #writing: NodeJS.Timeout | undefined;
 
   /**
    * @param connect makes the connection, gives it what comes, and stops when told to
@@ -77,17 +83,18 @@ export class Connection {
     const { head, body } = exchange;
     const socket = this.#socket;
     if (!socket) return;
+    this.#isWritten = false;
     if (body === null) {
-      socket.write(head, "latin1");
+      socket.write(head, "latin1", this.#onWritten);
     } else if (body.byteLength <= maxCopiedBytes) {
       const bytes = Buffer.allocUnsafe(head.length + body.byteLength);
       bytes.write(head, "latin1");
       bytes.set(body, head.length);
-      socket.write(bytes);
+      socket.write(bytes, this.#onWritten);
     } else {
       socket.cork();
       socket.write(head, "latin1");
-      socket.write(body);
+      socket.write(body, this.#onWritten);
       socket.uncork();
     }
   }
@@ -113,13 +120,28 @@ export class Connection {
       this.#close(reader.fault);
       return;
     }
-    // An answer that came before its request was sent whole leaves the rest of it on the connection.
-    const isReusable = state === "complete" && reader.isReusable && this.#socket?.writableLength === 0;
     this.exchange = null;
     this.#answers++;
     this.#settle(exchange);
-    if (isReusable) this.#owner.onFree(this, reader.keepAliveMs);
-    else this.destroy();
+    if (state !== "complete" || !reader.isReusable) {
+      this.destroy();
+    } else if (this.#isWritten) {
+      this.#owner.onFree(this, reader.keepAliveMs);
+    } else {
+      // With TLS, word of the last write often comes after the answer. But an answer may also come long before the end
+      // of its request, and the rest of that would go before the next one.
+      this.#writing = setTimeout(() => {
+        this.destroy();
+      }, maxWritingMs);
+    }
+  };
+
+  readonly #onWritten = (): void => {
+    this.#isWritten = true;
+    if (!this.#writing) return;
+    clearTimeout(this.#writing);
+    this.#writing = undefined;
+    if (!this.#isClosed) this.#owner.onFree(this, this.#reader.keepAliveMs);
   };
 
   #open(socket: Socket): void {
@@ -172,6 +194,7 @@ export class Connection {
   #close(reason: string): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    clearTimeout(this.#writing);
     this.#opening.abort();
     this.#socket?.destroy();
     const { exchange } = this;

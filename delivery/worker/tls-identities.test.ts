@@ -245,6 +245,17 @@ describe("whom the service believes", () => {
   });
 });
 
+test("connections are kept, also where an answer outruns the word that its request was written", async () => {
+  const { port, connections } = await openReceiver(receiver);
+  const sender = openSender();
+  const url = `https://hooks.example:${port}/`;
+  const lane = async (): Promise<void> => {
+    for (let n = 0; n < 50; n++) await see(sender, url);
+  };
+  await Promise.all(Array.from({ length: 10 }, lane));
+  expect(connections()).toBe(10);
+});
+
 test("sessions are resumed", async () => {
   const { port } = await openReceiver(receiver, { closes: true });
   const sender = openSender();
