@@ -48,6 +48,11 @@ describe("schemasFaults()", () => {
     ["a draft that is no text", { $schema: 7 }, "1.$schema"],
     ["a reference to nowhere", { $ref: "#/definitions/none" }, "1"],
     ["a reference to somewhere else", { $ref: "https://example.com/schema.json" }, "1"],
+    [
+      "references in a circle",
+      { $ref: "#/$defs/a", $defs: { a: { $ref: "#/$defs/b" }, b: { $ref: "#/$defs/a" } } },
+      "1",
+    ],
     ["a pattern that is none", { properties: { a: { pattern: "(" } } }, "1"],
     ["an answer that comes later", { $async: true }, "1"],
   ])("refuses %s", (_, schema, path) => {
@@ -156,6 +161,12 @@ describe("payloadFaults()", () => {
       { path, message: expect.stringContaining("takes too long") },
     ]);
     expect(payloadFaults(eventType, { name: "aaa" }, path)).toEqual([]);
+  });
+
+  test("tell of a schema that leads back to itself", () => {
+    expect(payloadFaults(eventTypeWith({ "1": { $ref: "#" } }), {}, path)).toMatchObject([
+      { path, message: expect.stringContaining("simplify its patterns and references") },
+    ]);
   });
 
   test("tell of a schema that cannot be used: what an earlier version stored was not looked at", () => {
