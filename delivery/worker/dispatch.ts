@@ -1,5 +1,4 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Application } from "../core/application.ts";
 import { afterAttempt, isFailingTooLong, openMsOf, phaseOf } from "../core/breaker.ts";
 import type { Attempt, Delivery } from "../core/delivery.ts";
@@ -394,7 +393,7 @@ export class Dispatcher implements Publisher {
       // life tells. It keeps its number where nobody has, and then nobody else will send what it holds.
       while (delivery.leasedBy === null || !membership.holds(delivery.leasedBy)) {
         if (delivery.leasedBy !== membership.number || this.#isStopping) return;
-        await sleep(membershipRetryMs);
+        await delay(membershipRetryMs);
         entry = await this.#untilDone(() => this.#options.directory.find(held.applicationId));
       }
       const endpoint = entry?.endpoints.get(endpointId);
@@ -781,7 +780,7 @@ export class Dispatcher implements Publisher {
         if (!isOutage(error) || this.#isStopping) throw error;
         this.#options.logger.error({ err: error }, "the database cannot be used; trying again");
         const waitMs = recordRetryMs[Math.min(tries, recordRetryMs.length - 1)];
-        await sleep(waitMs);
+        await delay(waitMs);
       }
     }
   }
