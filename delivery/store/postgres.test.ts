@@ -31,7 +31,7 @@ async function withConnection<T>(
 }
 
 /** A text that PostgreSQL can hold: without NUL and halves of characters. */
-const text = fc.string({ unit: "binary" }).map((value) => value.toWellFormed().replaceAll("\0", ""));
+const text = fc.string({ unit: "binary" }).map((value) => value.replaceAll(/\0|\p{Surrogate}/gu, ""));
 
 describe("arrays in binary", () => {
   test("arrive as they were sent, whatever is in them", async () => {
@@ -149,7 +149,7 @@ describe("a connection", () => {
           .catch((error: unknown) => error);
         expect(wrong).not.toBeInstanceOf(ServiceError);
         expect(wrong).toMatchObject({ code: "23514" });
-        expect(JSON.stringify({ ...(wrong as Error) })).not.toContain("canary");
+        expect(JSON.stringify(wrong)).not.toContain("canary");
         expect(String(wrong)).not.toContain("canary");
         await expect(sql.run("update checked set nothing = 1")).rejects.toThrow('column "nothing"');
       },

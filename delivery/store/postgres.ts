@@ -18,8 +18,8 @@ export interface PostgresSettings {
   readonly session?: Readonly<Record<string, string>>;
 }
 
-/** What a server that answers nothing at all gets beyond the statement's own time, until the connection is given up. */
-const answerGraceMs = 2_000;
+/** How long beyond the statement's own time a server that says nothing at all has, until the connection is given up. */
+const longestGraceMs = 2_000;
 /** After which a session ends whose process was stopped in the middle of a transaction: others wait for its locks. */
 const idleInTransactionMs = 10_000;
 
@@ -45,7 +45,7 @@ export function createPool(settings: PostgresSettings): pg.Pool {
     fallback_application_name: "hookplane",
     max: settings.maxConnections,
     connectionTimeoutMillis: settings.connectTimeoutMs,
-    query_timeout: settings.statementTimeoutMs + answerGraceMs,
+    query_timeout: settings.statementTimeoutMs + Math.min(settings.statementTimeoutMs, longestGraceMs),
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
     idleTimeoutMillis: 60_000,

@@ -998,27 +998,26 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
 
     test("what a dead node held is given back", async () => {
       const { store, version } = await openReady();
-      const [dead, living] = await store.write(async (tx) => [
-        await tx.nodes.join(5_000),
-        await tx.nodes.join(9_000),
-      ]);
-      await store.accept(anAcceptance("msg_1", { version, deliveries: [{ leasedBy: dead ?? 0 }] }));
-      await store.accept(anAcceptance("msg_2", { version, deliveries: [{ leasedBy: living ?? 0 }] }));
+      const [dead, living] = await store.write(
+        async (tx) => [await tx.nodes.join(5_000), await tx.nodes.join(9_000)] as const,
+      );
+      await store.accept(anAcceptance("msg_1", { version, deliveries: [{ leasedBy: dead }] }));
+      await store.accept(anAcceptance("msg_2", { version, deliveries: [{ leasedBy: living }] }));
       await store.write((tx) => tx.tasks.insert(task));
-      expect(await store.write((tx) => tx.tasks.claim(dead ?? 0))).toMatchObject({ id: "qtask_1" });
-      expect(await store.write((tx) => tx.nodes.beat(dead ?? 0, 6_000))).toBe(true);
+      expect(await store.write((tx) => tx.tasks.claim(dead))).toMatchObject({ id: "qtask_1" });
+      expect(await store.write((tx) => tx.nodes.beat(dead, 6_000))).toBe(true);
       expect(await store.write((tx) => tx.nodes.bury(6_000))).toEqual([]);
       expect(await store.write((tx) => tx.nodes.bury(6_001))).toEqual([dead]);
-      expect(await store.write((tx) => tx.nodes.beat(dead ?? 0, 9_000))).toBe(false);
+      expect(await store.write((tx) => tx.nodes.beat(dead, 9_000))).toBe(false);
       expect((await findDelivery(store, "msg_1"))?.leasedBy).toBeNull();
       expect((await findDelivery(store, "msg_2"))?.leasedBy).toBe(living);
-      const claimed = await store.write((tx) => tx.tasks.claim(living ?? 0));
+      const claimed = await store.write((tx) => tx.tasks.claim(living));
       expect(claimed).toMatchObject({ id: "qtask_1", leasedBy: living });
-      const update = (holder: number | undefined) =>
-        store.write((tx) => tx.tasks.update({ ...task, done: 3, leasedBy: holder ?? null }, holder ?? 0));
+      const update = (holder: number) =>
+        store.write((tx) => tx.tasks.update({ ...task, done: 3, leasedBy: holder }, holder));
       expect(await update(dead)).toBe(false);
       expect(await update(living)).toBe(true);
-      await store.write((tx) => tx.nodes.leave(living ?? 0));
+      await store.write((tx) => tx.nodes.leave(living));
       expect((await findDelivery(store, "msg_2"))?.leasedBy).toBeNull();
     });
 
