@@ -305,7 +305,7 @@ describe("a kept connection that its receiver closes just when a request is sent
   });
 });
 
-test("an answer before the request was read whole counts, and ends the connection", async () => {
+test("an answer before the request was read whole counts, and the next request goes another way", async () => {
   const server = createServer((socket) => {
     socket
       .on("error", () => undefined)
@@ -314,16 +314,46 @@ test("an answer before the request was read whole counts, and ends the connectio
         socket.write("HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig");
       });
   });
-  const { port, sockets } = await listen(server);
+  const { port, sockets, made } = await listen(server);
   const sender = openSender();
   const body = new Uint8Array(64 * 1024 * 1024);
   const url = `http://hooks.example:${port}/`;
-  const sent = await sender.send({ method: "POST", url, headers: {}, body }, { timeoutMs: 15_000 });
-  expect(sent).toMatchObject({ answer: { kind: "response", status: 413 }, body: "big" });
+  for (let n = 0; n < 2; n++) {
+    const sent = await sender.send({ method: "POST", url, headers: {}, body }, { timeoutMs: 15_000 });
+    expect(sent).toMatchObject({ answer: { kind: "response", status: 413 }, body: "big" });
+  }
+  expect(made()).toBe(2);
+  // The rest of the requests is not sent for ever.
+  await sleep(2_500);
   for (const socket of sockets) socket.resume();
   await vi.waitFor(() => {
     expect(sockets.size).toBe(0);
+  }, 3_000);
+});
+
+test("an answer before the request was read whole leaves the connection to others, once it is", async () => {
+  const body = new Uint8Array(8 * 1024 * 1024);
+  let received = 0;
+  const server = createServer((socket) => {
+    socket
+      .on("error", () => undefined)
+      .on("data", (chunk: Buffer) => {
+        // The first piece of each of the two requests.
+        if (received === 0 || received > body.length) socket.write(ok("early"));
+        received += chunk.length;
+      });
+  });
+  const { port, made } = await listen(server);
+  const sender = openSender();
+  const url = `http://hooks.example:${port}/`;
+  const sent = await sender.send({ method: "POST", url, headers: {}, body }, { timeoutMs: 15_000 });
+  expect(sent.body).toBe("early");
+  await vi.waitFor(() => {
+    expect(received).toBeGreaterThan(body.length);
   }, 10_000);
+  await sleep(100);
+  expect((await send(sender, url)).body).toBe("early");
+  expect(made()).toBe(1);
 });
 
 test("close() cuts off what waits, what is being connected and what runs", async () => {

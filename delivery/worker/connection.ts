@@ -8,7 +8,7 @@ import { reasonOf } from "./reason.ts";
 /** Up to this size, a body is copied behind the head: one write of more bytes is cheaper than two. */
 const maxCopiedBytes = 16 * 1024;
 /** How long an answered request may take to be written to its end. */
-const maxWritingMs = 1_000;
+const maxWritingMs = 2_000;
 
 /** Who a connection belongs to, and hears from it. */
 export interface ConnectionOwner {

@@ -21,7 +21,7 @@ export interface Target {
 }
 
 /** Takes the first `length` bytes of what came; they are overwritten afterwards. */
-export type Receive = (bytes: Buffer, length: number) => void;
+type Receive = (bytes: Buffer, length: number) => void;
 
 export interface ConnectorOptions {
   readonly guard: AddressGuard;

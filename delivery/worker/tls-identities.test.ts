@@ -245,7 +245,7 @@ describe("whom the service believes", () => {
   });
 });
 
-test("connections are kept, also where an answer outruns the word that its request was written", async () => {
+test("connections are kept", async () => {
   const { port, connections } = await openReceiver(receiver);
   const sender = openSender();
   const url = `https://hooks.example:${port}/`;
