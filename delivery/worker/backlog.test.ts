@@ -13,7 +13,7 @@ describe("a backlog", () => {
     async () => {
       // 320 MiB, of which memory gets a part.
       const figures = await pileUp(10_000, 32 * 1024);
-      expect(figures.residentMiB.most - figures.residentMiB.before).toBeLessThan(250);
+      expect(figures.residentMiB.most - figures.residentMiB.before).toBeLessThan(300);
       expect(figures.healthCalls).toBeGreaterThan(3);
       // What was under way when the service was killed.
       expect(figures.twice).toBeLessThanOrEqual(4);
