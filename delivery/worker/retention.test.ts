@@ -1,6 +1,11 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { defaultConfig } from "../config.ts";
 import { defaultOrganizationId } from "../core/organization.ts";
 import { createLogger } from "../log.ts";
+import { openService } from "../service.ts";
 import {
   aDelivery,
   aMessage,
@@ -21,8 +26,33 @@ const logger = createLogger("silent");
 const messageIds = (store: Store, applicationId: string): Promise<string[]> =>
   store.read(async (tx) => (await tx.messages.list({ applicationId }, { limit: 1_000 })).map(({ id }) => id));
 
+describe("a service", () => {
+  test("removes by itself what is older than it is told to keep", async () => {
+    const dataDir = mkdtempSync(join(tmpdir(), "hookplane-retention-"));
+    const config = { ...defaultConfig(), port: 0, dataDir };
+    let service = await openService(config, logger);
+    const request = (path: string, body?: object) =>
+      fetch(`${service.url}/api/v1/app${path}`, {
+        method: body ? "POST" : "GET",
+        headers: { authorization: `Bearer ${service.credentials.admin.token}` },
+        body: body && JSON.stringify(body),
+      });
+    await request("", { name: "Shop", uid: "shop" });
+    expect((await request("/shop/msg", { eventType: "order.paid", payload: {} })).status).toBe(202);
+    await service.close();
+    service = await openService({ ...config, retentionMs: 1 }, logger);
+    await expect
+      .poll(async () => ((await (await request("/shop/msg")).json()) as { data: unknown[] }).data, {
+        timeout: 15_000,
+      })
+      .toEqual([]);
+    await service.close();
+    rmSync(dataDir, { recursive: true });
+  });
+});
+
 describe.each(testDatabases)("on $name", (database) => {
-  const transactionMs = database.name === "SQLite" ? 4 : 40;
+  const transactionMs = database.name === "SQLite" ? 2 : 20;
   afterAll(() => database.close());
 
   /** An application with one endpoint, in a store that is closed with the test. */

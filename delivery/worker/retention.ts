@@ -23,7 +23,10 @@ export interface RetentionOptions {
   readonly logger: Logger;
   /** Between two rounds; a minute by default. */
   readonly intervalMs?: number;
-  /** How long one transaction should take: 4 ms by default, for a database in this process, where everything else waits. */
+  /**
+   * How long the statements of one transaction should take: 2 ms by default, for a database in this process, where
+   * everything else waits for them and for their commit.
+   */
   readonly transactionMs?: number;
 }
 
@@ -44,10 +47,12 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 const minBatch = 8;
 const maxBatch = 1_000;
 const firstBatch = 64;
-/** After each transaction this work rests for this many times as long as that took: at most a quarter of the time is its. */
-const restFactor = 3;
-const minRestMs = 1;
-const maxRestMs = 1_000;
+/**
+ * After each transaction this work rests for so many times as long as that took with its commit: at most a fifth of the
+ * time is its, and less where others keep the store busy.
+ */
+const restFactor = 4;
+const maxRestMs = 250;
 /** Applications and endpoints that one read looks at. */
 const pageSize = 200;
 /** Finished tasks can be looked at for so long. */
@@ -102,7 +107,7 @@ export class RetentionWorker {
 
   constructor(options: RetentionOptions) {
     this.#options = options;
-    const createBatch = (): Batch => new Batch(options.transactionMs ?? 4);
+    const createBatch = (): Batch => new Batch(options.transactionMs ?? 2);
     this.#batches = {
       messages: createBatch(),
       payloads: createBatch(),
@@ -326,14 +331,15 @@ export class RetentionWorker {
   async #transact<T>(change: (tx: Tx) => Promise<T>): Promise<{ result: T; ms: number }> {
     const { store, membership } = this.#options;
     if (this.#stopping.signal.aborted || !membership.holds(membership.number)) throw new InterruptedError();
+    const startedAt = performance.now();
     let ms = 0;
     const result = await store.write(async (tx) => {
-      const startedAt = performance.now();
+      const beganAt = performance.now();
       const changed = await change(tx);
-      ms = performance.now() - startedAt;
+      ms = performance.now() - beganAt;
       return changed;
     });
-    await this.#rest(Math.min(Math.max(restFactor * ms, minRestMs), maxRestMs));
+    await this.#rest(Math.min(restFactor * (performance.now() - startedAt), maxRestMs));
     return { result, ms };
   }
 
