@@ -199,7 +199,7 @@ async function open(
     rules: config,
     logger,
     // PostgreSQL works in processes of its own: a longer transaction there keeps nobody waiting.
-    transactionMs: config.databaseUrl === null ? 4 : 40,
+    transactionMs: config.databaseUrl === null ? 2 : 20,
   });
   let url = "";
   const publicUrl = (): string => config.publicUrl ?? url;
