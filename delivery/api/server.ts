@@ -37,6 +37,7 @@ import { registerOrganizations } from "./organizations.ts";
 import { registerRecover } from "./recover.ts";
 import { registerSendExample } from "./send-example.ts";
 import { registerStats } from "./stats.ts";
+import { registerTail } from "./tail.ts";
 import { registerTasks } from "./tasks.ts";
 import { registerTokens } from "./tokens.ts";
 
@@ -144,6 +145,7 @@ export function createServer(context: ServerContext): FastifyInstance {
       registerAttempts(api, context);
       registerRecover(api, context);
       registerTasks(api, context);
+      registerTail(api, context, authenticated);
       registerHook(api, context);
       registerAppPortal(api, context);
       registerOrganizations(api, context);
