@@ -10,6 +10,9 @@ function pathOf(relative) {
   return fileURLToPath(new URL(relative, import.meta.url));
 }
 
+// Names are resolved on half of these threads. With libuv's 4, two that nobody answers for would hold up all others.
+process.env.UV_THREADPOOL_SIZE ??= "64";
+
 if (Number(process.versions.node.split(".", 1)[0]) >= neededMajor) {
   await import(existsSync(pathOf("../cli/main.ts")) ? "../cli/main.ts" : "../dist/cli/main.js");
 } else {

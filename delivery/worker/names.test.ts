@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { shareLookups, systemResolve, type Address } from "./names.ts";
 
 const loopback: Address = { address: "127.0.0.1", family: 4 };
@@ -58,13 +58,47 @@ describe("shareLookups()", () => {
 
     clock.now = 16_001;
     const second = resolve("slow.example");
-    expect(asked).toHaveLength(2);
+    await vi.waitFor(() => {
+      expect(asked).toHaveLength(2);
+    });
     clock.now = 100_000;
     asked[1]?.answer(new Error("no answer"));
     await expect(second).rejects.toThrow("no answer");
     clock.now = 130_001;
     void resolve("slow.example");
-    expect(asked).toHaveLength(3);
+    await vi.waitFor(() => {
+      expect(asked).toHaveLength(3);
+    });
+  });
+
+  test("names that were slow before get no more than half of the threads, and others go past them", async () => {
+    const { clock, asked, resolve } = openLookups();
+    const names = Array.from({ length: 20 }, (_, n) => `slow${n}.example`);
+    const first = names.map((name) => resolve(name));
+    expect(asked).toHaveLength(20);
+    clock.now = 5_000;
+    for (const { answer } of asked.splice(0)) answer([loopback]);
+    await Promise.all(first);
+
+    clock.now = 20_000;
+    const second = names.map((name) => resolve(name));
+    const quick = resolve("quick.example");
+    await vi.waitFor(() => {
+      expect(asked).toHaveLength(17);
+    });
+    expect(asked.map(({ hostname }) => hostname)).toContain("quick.example");
+    for (let done = 0; done < 21; done++) {
+      await vi.waitFor(() => {
+        expect(asked.length).toBeGreaterThan(done);
+      });
+      asked[done]?.answer([loopback]);
+    }
+    expect(await Promise.all([...second, quick])).toEqual(Array.from({ length: 21 }, () => [loopback]));
+
+    // They were quick now.
+    clock.now = 40_000;
+    for (const name of names) void resolve(name);
+    expect(asked).toHaveLength(41);
   });
 
   test("keeps no endless number of names", async () => {

@@ -2,9 +2,13 @@ import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from
 import { connect as connectTls } from "node:tls";
 import type { TlsIdentity } from "./tls-identities.ts";
 
+/** How long the next address of a host waits for the one before. Node's own 250 ms give up those that are far away. */
+const nextAddressMs = 1_000;
+
 /** Opens a socket; it is destroyed when the signal comes first. */
 export function openTcp(options: TcpNetConnectOpts, signal: AbortSignal): Promise<Socket> {
-  return untilOpen(connectTcp({ ...options, noDelay: true }), "connect", signal);
+  const socket = connectTcp({ ...options, noDelay: true, autoSelectFamilyAttemptTimeout: nextAddressMs });
+  return untilOpen(socket, "connect", signal);
 }
 
 export interface TlsOptions {
