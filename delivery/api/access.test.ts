@@ -49,6 +49,7 @@ const openToPortals: Record<string, Capability> = {
   "GET /api/v1/app/:app/msg/:message": "ViewBase",
   "GET /api/v1/app/:app/msg/:message/attempt/:attempt": "ViewBase",
   "GET /api/v1/app/:app/msg/:message/endpoint": "ViewBase",
+  "GET /api/v1/app/:app/tail": "ViewBase",
   "POST /api/v1/app/:app/msg/:message/endpoint/:endpoint/resend": "CreateAttempts",
   "POST /api/v1/auth/logout": "ViewBase",
   "GET /api/v1/background-task": "ViewBase",
@@ -247,7 +248,16 @@ async function send(route: Route, token: string | null, own: Record<string, stri
       ? null
       : JSON.stringify(bodies[`${route.method} ${route.url}`] ?? null),
   });
-  return { status: response.status, headers: response.headers, text: await response.text() };
+  return { status: response.status, headers: response.headers, text: await textOf(response) };
+}
+
+/** An answer that has no end is read for as long as it has something to say at once. */
+async function textOf(response: Response): Promise<string> {
+  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return response.text();
+  const reader = response.body!.getReader();
+  const { value = new Uint8Array() } = await reader.read();
+  await reader.cancel();
+  return Buffer.from(value).toString();
 }
 
 function codeOf(route: Route, text: string): unknown {

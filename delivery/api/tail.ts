@@ -3,6 +3,7 @@ import { setInterval as every } from "node:timers/promises";
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from "fastify";
 import { z } from "zod";
 import { ServiceError } from "../errors.ts";
+import { documentedAs } from "../operation.ts";
 import { requireApplication, type ApplicationParams } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { queryEventTypes } from "./fields.ts";
@@ -39,19 +40,52 @@ const tailLimits: TailLimits = {
 /** What a client should wait before it connects anew. */
 const reconnectMs = 2_000;
 
-const typesQuery = z
-  .union([z.string(), z.array(z.string())])
-  .transform((value) => [value].flat().flatMap((item) => item.split(",")))
-  .pipe(z.array(z.enum(feedEventTypes, `A type must be one of ${feedEventTypes.join(", ")}.`)));
+const typeList = z.array(z.enum(feedEventTypes, `A type must be one of ${feedEventTypes.join(", ")}.`));
 
 const tailQuery = z.object({
-  /** What is told; everything by default. */
-  types: typesQuery.optional(),
-  /** What belongs to messages of these event types alone. */
-  event_types: queryEventTypes.optional(),
-  /** What belongs to this endpoint alone, by id or uid. */
-  endpoint_id: z.string().min(1).max(256).optional(),
+  types: documentedAs(
+    z
+      .union([z.string(), z.array(z.string())])
+      .transform((value) => [value].flat().flatMap((item) => item.split(",")))
+      .pipe(typeList),
+    typeList,
+  )
+    .describe("What is told; everything by default.")
+    .optional(),
+  event_types: queryEventTypes
+    .describe("Only what belongs to messages of these event types is told.")
+    .optional(),
+  endpoint_id: z
+    .string()
+    .min(1)
+    .max(256)
+    .describe("Only what belongs to this endpoint is told; its id or uid.")
+    .optional(),
 });
+
+const tag = "Live tail";
+const description =
+  "Server-sent events: messages accepted, attempts made, endpoints changed, each about a fifth of a second after it has " +
+  "happened. A client that connects anew says with the header Last-Event-ID which event it has seen last, and gets " +
+  "what has happened since, of the last five minutes. One that reads slowly loses events, and is told how many.";
+const answers = { 200: "text/event-stream" };
+
+const operations = {
+  organization: requiring("organization", {
+    summary: "Watch all applications",
+    tag,
+    description,
+    query: tailQuery,
+    answers,
+  }),
+  application: requiring("ViewBase", {
+    summary: "Watch an application",
+    tag,
+    description,
+    query: tailQuery,
+    answers,
+  }),
+};
 
 type TailQuery = z.output<typeof tailQuery>;
 
@@ -116,13 +150,13 @@ export function registerTail(
     });
   }
 
-  instance.get("/tail", { exposeHeadRoute: false }, async (request, reply) => {
+  instance.get("/tail", { ...operations.organization, exposeHeadRoute: false }, async (request, reply) => {
     await serve(request, reply, { organizationId: request.caller.organizationId, applicationId: null });
   });
 
   instance.get<{ Params: ApplicationParams }>(
     "/app/:app/tail",
-    { ...requiring("ViewBase"), exposeHeadRoute: false },
+    { ...operations.application, exposeHeadRoute: false },
     async (request, reply) => {
       const { id, organizationId } = await requireApplication(store, request.caller, request.params.app);
       await serve(request, reply, { organizationId, applicationId: id });
