@@ -19,6 +19,14 @@ describe("hookplane serve, killed", () => {
   );
 });
 
+describe("hookplane serve with two workers", () => {
+  test("keeps the same promises when it is killed as a whole", { timeout: 180_000 }, async () => {
+    const figures = await killAgainAndAgain(3, { flags: ["--workers", "2"] });
+    expect(figures).toMatchObject({ rounds: 3, lost: 0 });
+    expect(figures.mostTwice).toBeLessThanOrEqual(2 * mostInFlight);
+  });
+});
+
 describe("hookplane serve on a full disk", () => {
   test("answers 503, stays up, and has lost nothing that it acknowledged", { timeout: 60_000 }, async () => {
     const dataDir = makeDataDir();

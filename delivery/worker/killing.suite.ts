@@ -1,5 +1,5 @@
 import { expect, vi } from "vitest";
-import { makeDataDir, openArrivals, serve, type ServedProcess } from "./process.suite.ts";
+import { makeDataDir, openArrivals, serve, type ServedProcess, type ServeOptions } from "./process.suite.ts";
 
 /** What came of killing a service again and again. */
 export interface KillingFigures {
@@ -26,11 +26,11 @@ const arrivalLimitMs = 30_000;
  */
 export async function killAgainAndAgain(
   rounds: number,
-  { databaseUrl, random = Math.random }: { databaseUrl?: string; random?: () => number } = {},
+  { random = Math.random, ...options }: ServeOptions & { readonly random?: () => number } = {},
 ): Promise<KillingFigures> {
   const dataDir = makeDataDir();
   const arrivals = await openArrivals();
-  const start = () => serve(dataDir, { ...(databaseUrl !== undefined && { databaseUrl }) });
+  const start = () => serve(dataDir, options);
   let service = await start();
   await service.prepare("shop", [{ url: `${arrivals.url}/any` }]);
   await service.prepare("queue", [{ url: `${arrivals.url}/ordered`, policy: { order: "endpoint" } }]);
