@@ -214,6 +214,7 @@ async function open(
         credentials: credentials[account.name],
         store,
         publisher: dispatcher,
+        notices,
         httpsOnly: config.httpsOnly,
         publicUrl,
         now,

@@ -138,6 +138,31 @@ describe("operational events", () => {
     });
   });
 
+  test("tell of what is made and removed through a vendor's own routes", async () => {
+    await using listener = await listen();
+    const { apiKey } = service.service.credentials["casey"] as { apiKey: string };
+    const ask = async (method: string, path: string, body?: object): Promise<{ data?: { id: string } }> => {
+      const response = await fetch(`${service.url}/casey/v1/backend/webhooks${path}`, {
+        method,
+        headers: { authorization: `Bearer ${apiKey}`, "content-type": "application/json" },
+        body: body && JSON.stringify(body),
+      });
+      const text = await response.text();
+      return text === "" ? {} : (JSON.parse(text) as { data: { id: string } });
+    };
+    const webhook = { url: "https://example.com/", eventTypes: ["conversation.started"] };
+    const endpointId = (await ask("POST", "", webhook)).data!.id;
+    await ask("DELETE", `/${endpointId}`);
+    await eventually(() => {
+      expect(listener.requests).toHaveLength(2);
+    });
+    const types = listener.events().toSorted((left, right) => (left.type < right.type ? -1 : 1));
+    expect(types).toMatchObject([
+      { type: "endpoint.created", data: { appUid: "casey", endpointId } },
+      { type: "endpoint.deleted", data: { appUid: "casey", endpointId } },
+    ]);
+  });
+
   test("are signed, and kept, as any other application's", async () => {
     await using listener = await listen(["endpoint.created"]);
     const { uid } = await createApplication();

@@ -1,4 +1,5 @@
-import type { FastifyRequest } from "fastify";
+import type { preHandlerHookHandler } from "fastify";
+import { ConflictError } from "../store/store.ts";
 import { ensureOperational, operationalUid } from "../worker/operational-events.ts";
 import type { ApplicationParams } from "./application-access.ts";
 import type { ServerContext } from "./server.ts";
@@ -14,12 +15,22 @@ export function toOperationalPath(url: string): string {
 }
 
 /** Makes the application for operational events when an organization first addresses it. */
-export function makeOperational({ store, directory, now }: ServerContext) {
-  return async (request: FastifyRequest): Promise<void> => {
-    const { app } = request.params as Partial<ApplicationParams>;
-    if (app !== operationalUid || request.caller.limits !== null) return;
-    const { organizationId } = request.caller;
+export function makeOperational({ store, directory, now }: ServerContext): preHandlerHookHandler {
+  async function ensure(organizationId: string): Promise<void> {
     if (await directory.findByName(organizationId, operationalUid)) return;
-    await store.write((tx) => ensureOperational(tx, organizationId, now()));
+    try {
+      await store.write((tx) => ensureOperational(tx, organizationId, now()));
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error;
+    }
+  }
+  // With a callback: nearly every request goes on at once.
+  return (request, _reply, done) => {
+    const { app } = request.params as Partial<ApplicationParams>;
+    if (app !== operationalUid || request.caller.limits !== null) done();
+    else
+      ensure(request.caller.organizationId).then(() => {
+        done();
+      }, done);
   };
 }

@@ -12,6 +12,7 @@ import { emptyPolicy } from "../core/policy.ts";
 import { standardDeliveryOptions } from "../core/standard-delivery.ts";
 import { openSqliteStore } from "../store/sqlite-store.ts";
 import type { Store } from "../store/store.ts";
+import { silentNotices } from "../worker/notices.ts";
 import type { NewEvent, Publisher } from "../worker/publisher.ts";
 import type { VendorAccount } from "./account.ts";
 
@@ -87,6 +88,7 @@ export async function runAccount<Credentials>(
         credentials,
         store: options.isBroken ? brokenStore : store,
         publisher,
+        notices: silentNotices,
         httpsOnly: options.httpsOnly ?? false,
         publicUrl: () => address,
         now: () => Date.now(),

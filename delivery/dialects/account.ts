@@ -4,6 +4,7 @@ import type { Application } from "../core/application.ts";
 import type { Dialect } from "../core/dialect.ts";
 import type { DeliveryOptions } from "../core/standard-delivery.ts";
 import type { Store } from "../store/store.ts";
+import type { Notices } from "../worker/notices.ts";
 import type { Publisher } from "../worker/publisher.ts";
 
 /** What a vendor's management routes work with. */
@@ -13,6 +14,8 @@ export interface AccountContext<Credentials> {
   readonly credentials: Credentials;
   readonly store: Store;
   readonly publisher: Publisher;
+  /** Whom changes of endpoints are told to, in the transaction that makes them. */
+  readonly notices: Pick<Notices, "endpointChanged">;
   /** Whether URLs that events go to must be `https`; those that are there already stay as they are. */
   readonly httpsOnly: boolean;
   /** The service's own address, without a trailing slash. */

@@ -89,7 +89,11 @@ function isOperational(application: Application): boolean {
   return application.uid === operationalUid;
 }
 
-/** Makes the application for an organization's operational events, if it has none yet. */
+/**
+ * Makes the application for an organization's operational events, if it has none yet.
+ *
+ * @throws ConflictError when another node makes it at this moment
+ */
 export async function ensureOperational(tx: Tx, organizationId: string, now: number): Promise<void> {
   if (await tx.applications.find(organizationId, operationalUid)) return;
   await tx.applications.insert({

@@ -37,7 +37,7 @@ export function registerCaseyRoutes(
   instance: FastifyInstance,
   context: AccountContext<CaseyCredentials>,
 ): void {
-  const { application, credentials, store, publisher } = context;
+  const { application, credentials, store, publisher, notices } = context;
 
   readJsonBodies(instance);
 
@@ -78,7 +78,10 @@ export function registerCaseyRoutes(
       filterTypes: eventTypes,
       secrets: [{ key: secret, expiresAt: null }],
     });
-    await store.write((tx) => tx.endpoints.insert(endpoint));
+    await store.write(async (tx) => {
+      await tx.endpoints.insert(endpoint);
+      await notices.endpointChanged(tx, application, endpoint, "created");
+    });
     return reply.status(201).send({ data: { ...toWebhook(endpoint), secret } });
   });
 
@@ -99,6 +102,7 @@ export function registerCaseyRoutes(
     await store.write(async (tx) => {
       const endpoint = orNotFound(await tx.endpoints.find(application.id, params.id), params.id);
       await tx.endpoints.delete(endpoint.id);
+      await notices.endpointChanged(tx, application, endpoint, "deleted");
     });
     return reply.status(204).send();
   });

@@ -24,7 +24,7 @@ export function registerPaveRoutes(
   context: AccountContext<PaveCredentials>,
   freshnessWindowMs: number,
 ): void {
-  const { application, credentials, store, httpsOnly } = context;
+  const { application, credentials, store, notices, httpsOnly } = context;
   const api_key = credentials.apiKey;
 
   readJsonBodies(instance);
@@ -71,6 +71,7 @@ export function registerPaveRoutes(
         );
       }
       await tx.endpoints.insert(endpoint);
+      await notices.endpointChanged(tx, application, endpoint, "created");
     });
     return { api_key, ...callback };
   });
@@ -82,13 +83,19 @@ export function registerPaveRoutes(
     const callback = parseCallback(body, { httpsOnly, event: params.event });
     await store.write(async (tx) => {
       const endpoint = await findCallback(tx, params.event);
-      await tx.endpoints.update({ ...endpoint, ...toEndpointFields(callback), updatedAt });
+      const updated = { ...endpoint, ...toEndpointFields(callback), updatedAt };
+      await tx.endpoints.update(updated);
+      await notices.endpointChanged(tx, application, updated, "updated");
     });
     return { api_key, ...callback };
   });
 
   instance.delete<EventParams>("/callbacks/:event", async ({ params }) => {
-    await store.write(async (tx) => tx.endpoints.delete((await findCallback(tx, params.event)).id));
+    await store.write(async (tx) => {
+      const endpoint = await findCallback(tx, params.event);
+      await tx.endpoints.delete(endpoint.id);
+      await notices.endpointChanged(tx, application, endpoint, "deleted");
+    });
     return { api_key, message: `Callback setting ${params.event} has been successfully removed.` };
   });
 

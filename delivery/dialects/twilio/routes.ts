@@ -48,7 +48,7 @@ export function registerTwilioRoutes(
   instance: FastifyInstance,
   context: AccountContext<TwilioCredentials>,
 ): void {
-  const { application, credentials, store } = context;
+  const { application, credentials, store, notices } = context;
 
   instance.removeAllContentTypeParsers();
   instance.addContentTypeParser<string>(
@@ -97,6 +97,7 @@ export function registerTwilioRoutes(
       const endpoint = await tx.endpoints.find(application.id, configurationUid);
       if (endpoint === undefined) {
         await tx.endpoints.insert(created);
+        await notices.endpointChanged(tx, application, created, "created");
         return toConfiguration(created);
       }
       const updated = {
@@ -105,6 +106,7 @@ export function registerTwilioRoutes(
         updatedAt: now,
       };
       await tx.endpoints.update(updated);
+      await notices.endpointChanged(tx, application, updated, "updated");
       return toConfiguration(updated);
     });
     return toBody(configuration);
