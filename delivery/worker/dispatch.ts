@@ -46,8 +46,9 @@ const countIntervalMs = 60_000;
 const recordRetryMs = [100, 500, 2_000, 5_000] as const;
 /** How often a delivery asks whether this node is still alive in the eyes of the others. */
 const membershipRetryMs = 100;
-/** How long a publisher's answer is held back while delivering has a hard time to keep up. */
+/** How long a publisher's answer is held back at a time, and at most, while delivering has a hard time to keep up. */
 const easingMs = 5;
+const maxEasingMs = 100;
 /** Deliveries that go back to the store in one commit, when an endpoint's breaker opens or the service stops. */
 const givenBackAtOnce = 64;
 /** How often a publisher decides anew because the application has changed under its hands. */
@@ -59,7 +60,7 @@ const failingAttempt = 4;
 
 const laneLimits: LaneLimits = {
   totalConcurrency: 4_096,
-  laneCapacity: 1_000,
+  laneCapacity: 4_000,
   totalCapacity: 20_000,
   totalBytes: 128 * 1024 * 1024,
 };
@@ -360,8 +361,18 @@ export class Dispatcher implements Publisher {
     this.#pending += deliveries.length;
     for (const item of held) this.#lanes.push(item);
     this.#metrics.accepted(deliveries.length);
-    // Otherwise accepting outruns delivering, and what has no room in memory takes the longer way through the store.
-    if (held.some(({ endpointId }) => this.#lanes.isBehind(endpointId))) await delay(easingMs);
+    await this.#ease(held);
+  }
+
+  /**
+   * Holds a publisher's answer back while its receivers keep up and this service does not. Otherwise accepting outruns
+   * delivering, and what has no room in memory takes the longer way through the store.
+   */
+  async #ease(held: readonly Held[]): Promise<void> {
+    for (let waitedMs = 0; waitedMs < maxEasingMs; waitedMs += easingMs) {
+      if (!held.some(({ endpointId }) => this.#lanes.isBehind(endpointId))) return;
+      await delay(easingMs);
+    }
   }
 
   /** The message of an event that was accepted before, or an error in the API's words. */
