@@ -327,7 +327,9 @@ export class Dispatcher implements Publisher {
       const isBehind = place !== null && known.nextAttemptAt === null && known.attempts === 0;
       if (isBehind) return;
       const again = { ...newDelivery(message, endpoint, now, null), trigger: "manual", place } as const;
-      await tx.deliveries.settle([again], now);
+      // A node may take a pending one this very moment: then it is on its way as well.
+      if (known.state === "pending") await tx.deliveries.settleUnheld(again, now);
+      else await tx.deliveries.settle([again], now);
     });
   }
 
