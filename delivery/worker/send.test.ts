@@ -229,6 +229,20 @@ describe("send()", () => {
     expect(sent).toMatchObject({ answer: { kind: "response", status: 200 }, body: "ok" });
   });
 
+  test("reads an answer that ends with its connection, but none that is cut off there", async () => {
+    const { url, server } = await listen(() => undefined);
+    let start = "HTTP/1.1 200 OK\r\n\r\n";
+    server.on("connection", (socket) => {
+      socket.once("data", () => socket.end(`${start}the end`));
+    });
+    const sender = openSender();
+    const whole = await sender.send(post(url), { timeoutMs: 5_000 });
+    expect(whole).toMatchObject({ answer: { kind: "response", status: 200 }, body: "the end" });
+    start = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n";
+    const { body } = await sender.send(post(url), { timeoutMs: 5_000 });
+    expect(body).toBe("the connection was closed before the answer was complete");
+  });
+
   test("has no NUL in the record", async () => {
     const { url } = await listen((_request, response) => response.end("a\0b"));
     expect((await openSender().send(post(url), { timeoutMs: 5_000 })).body).toBe("a\ufffdb");
