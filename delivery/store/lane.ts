@@ -1,6 +1,7 @@
 /** Where jobs gather that are done many at a time. */
 export interface Lane<J> {
-  push(job: J): void;
+  /** @param isUrgent that somebody waits for it, so that it does not wait for others */
+  push(job: J, isUrgent?: boolean): void;
   /** Resolves once all jobs that are in it have been done. */
   drain(): Promise<void>;
   /** Takes out the jobs that nobody has begun. */
@@ -16,6 +17,8 @@ export interface LaneOptions<J> {
   /** Bytes of a batch, at most, but for a single job that is larger. */
   readonly maxBytes: number;
   readonly bytesOf: (job: J) => number;
+  /** How long jobs that are not urgent may wait for others to share their batch with; 0 for no such wait. */
+  readonly lingerMs: number;
   /** What jobs of one batch must not have in common. */
   readonly keysOf: (job: J) => readonly string[];
 }
@@ -27,12 +30,13 @@ export interface LaneOptions<J> {
  * @param run does the jobs of a batch; it answers each of them, and never throws
  */
 export function createLane<J>(
-  { width, maxJobs, maxBytes, bytesOf, keysOf }: LaneOptions<J>,
+  { width, maxJobs, maxBytes, lingerMs, bytesOf, keysOf }: LaneOptions<J>,
   run: (jobs: J[]) => Promise<void>,
 ): Lane<J> {
   let waiting: J[] = [];
   let active = 0;
   let isScheduled = false;
+  let lingering: NodeJS.Timeout | undefined;
   let drained: (() => void)[] = [];
 
   function take(): J[] {
@@ -70,6 +74,8 @@ export function createLane<J>(
   }
 
   function schedule(): void {
+    clearTimeout(lingering);
+    lingering = undefined;
     if (isScheduled) return;
     isScheduled = true;
     // All callbacks of this turn of the event loop get to add their jobs first.
@@ -77,9 +83,11 @@ export function createLane<J>(
   }
 
   return {
-    push(job) {
+    push(job, isUrgent = true) {
       waiting.push(job);
-      if (active < width) schedule();
+      if (active >= width || isScheduled) return;
+      if (isUrgent || lingerMs === 0) schedule();
+      else lingering ??= setTimeout(schedule, lingerMs);
     },
     drain() {
       return new Promise((resolve) => {

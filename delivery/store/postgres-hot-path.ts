@@ -129,25 +129,43 @@ const explainRefusals = prepare(`
 const shareOrders = prepare(`
   select endpoint_id from endpoint_states where endpoint_id = any(?::text[]) order by endpoint_id for update`);
 
-// "Pending" is put in other words than the partial indexes have: by the primary key it is one step for each delivery, by
-// all that is pending or was so until the last vacuum it would be thousands.
-const settle = prepare(`
+const learnedStates = `, learned as (
+    insert into endpoint_states
+      (endpoint_id, failing_since, failures, openings, open_until, next_slot_us, next_sequence)
+    select distinct on (endpoint_id) endpoint_id, failing_since, failures, openings, open_until, 0, 1
+    from settled where failures is not null order by endpoint_id, place desc
+    on conflict (endpoint_id) do update set failing_since = excluded.failing_since, failures = excluded.failures,
+      openings = excluded.openings, open_until = excluded.open_until
+  )`;
+
+/**
+ * Writes down what came of attempts. "Pending" is put in other words than the partial indexes have: by the primary key it is
+ * one step for each delivery, by all that is pending, or was so until the last vacuum, it would be thousands.
+ *
+ * @param placed whether some of the deliveries have a place in an order
+ * @param learned whether something is told of endpoints
+ */
+function prepareSettle(placed: boolean, learned: boolean): Statement {
+  const placeNames = placed ? ", ordering_key, sequence" : "";
+  const stateNames = learned ? ", failing_since, failures, openings, open_until" : "";
+  return prepare(`
   with settled as (
     update deliveries
     set state = given.state, attempts = given.attempts, next_attempt_at = given.next_attempt_at,
-      leased_by = given.leased_by, trigger_type = given.trigger_type, ordering_key = given.ordering_key,
-      sequence = given.sequence
+      leased_by = given.leased_by, trigger_type = given.trigger_type,
+      ordering_key = ${placed ? "given.ordering_key" : "null"}, sequence = ${placed ? "given.sequence" : "null"}
     from unnest(
-      ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[],
-      ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[], ?::text[], ?::bigint[],
-      ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[]
+      ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[],
+      ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[], ?::text[], ?::bigint[]
+      ${placed ? ", ?::text[], ?::bigint[]" : ""} ${learned ? ", ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[]" : ""}
     ) with ordinality as given (
-      message_id, endpoint_id, state, attempts, next_attempt_at, leased_by, trigger_type, ordering_key, sequence, node,
-      attempt_id, application_id, url, succeeded, response_status_code, response, duration_ms, attempt_trigger, started_at,
-      failing_since, failures, openings, open_until, place)
+      message_id, endpoint_id, state, attempts, next_attempt_at, leased_by, trigger_type, node,
+      attempt_id, application_id, url, succeeded, response_status_code, response, duration_ms, attempt_trigger, started_at
+      ${placeNames} ${stateNames}, place)
     where deliveries.message_id = given.message_id and deliveries.endpoint_id = given.endpoint_id
       and deliveries.leased_by = given.node and deliveries.state not in ('succeeded', 'failed')
-    returning given.*
+    returning given.message_id, given.endpoint_id, attempt_id, given.application_id, url, succeeded, response_status_code,
+      response, duration_ms, attempt_trigger, started_at, place ${stateNames}
   ), recorded as (
     insert into attempts
       (id, message_id, endpoint_id, application_id, url, succeeded, response_status_code, response, duration_ms,
@@ -156,15 +174,16 @@ const settle = prepare(`
       duration_ms, attempt_trigger, started_at
     from settled where attempt_id is not null
     on conflict (message_id, id) do nothing
-  ), learned as (
-    insert into endpoint_states
-      (endpoint_id, failing_since, failures, openings, open_until, next_slot_us, next_sequence)
-    select distinct on (endpoint_id) endpoint_id, failing_since, failures, openings, open_until, 0, 1
-    from settled where failures is not null order by endpoint_id, place desc
-    on conflict (endpoint_id) do update set failing_since = excluded.failing_since, failures = excluded.failures,
-      openings = excluded.openings, open_until = excluded.open_until
-  )
+  ) ${learned ? learnedStates : ""}
   select place from settled`);
+}
+
+const settle = {
+  plain: prepareSettle(false, false),
+  placed: prepareSettle(true, false),
+  learned: prepareSettle(false, true),
+  placedAndLearned: prepareSettle(true, true),
+};
 
 /** See `advanceOrder` in deliveries.ts. */
 const advanceOrders = prepare(`
@@ -264,31 +283,7 @@ export async function settleBatch(
     pipeline.begin();
     pipeline.run(shareOrders, [textArray(placed, ({ delivery }) => delivery.endpointId)]);
   }
-  const settled = pipeline.ask(settle, [
-    textArray(batch, ({ delivery }) => delivery.messageId),
-    textArray(batch, ({ delivery }) => delivery.endpointId),
-    textArray(batch, ({ delivery }) => delivery.state),
-    bigintArray(batch, ({ delivery }) => delivery.attempts),
-    bigintArray(batch, ({ delivery }) => delivery.nextAttemptAt),
-    bigintArray(batch, ({ delivery }) => delivery.leasedBy ?? 0),
-    textArray(batch, ({ delivery }) => delivery.trigger),
-    textArray(batch, ({ delivery }) => delivery.place?.key ?? null),
-    bigintArray(batch, ({ delivery }) => delivery.place?.sequence ?? null),
-    bigintArray(batch, ({ node }) => node),
-    textArray(batch, ({ attempt }) => attempt?.id ?? null),
-    textArray(batch, ({ delivery }) => delivery.applicationId),
-    textArray(batch, ({ attempt }) => attempt?.url ?? null),
-    bigintArray(batch, ({ attempt }) => attempt && Number(attempt.succeeded)),
-    bigintArray(batch, ({ attempt }) => attempt?.responseStatusCode ?? null),
-    textArray(batch, ({ attempt }) => attempt?.response ?? null),
-    bigintArray(batch, ({ attempt }) => attempt?.durationMs ?? null),
-    textArray(batch, ({ attempt }) => attempt?.trigger ?? null),
-    bigintArray(batch, ({ attempt }) => attempt?.startedAt ?? null),
-    bigintArray(batch, ({ endpointState }) => endpointState?.failingSince ?? null),
-    bigintArray(batch, ({ endpointState }) => endpointState?.failures ?? null),
-    bigintArray(batch, ({ endpointState }) => endpointState?.openings ?? null),
-    bigintArray(batch, ({ endpointState }) => endpointState?.openUntil ?? null),
-  ]);
+  const settled = addSettled(pipeline, batch, placed.length > 0);
   const advanced = ended.length > 0 ? addAdvance(pipeline, ended) : null;
   await pipeline.commit();
 
@@ -459,6 +454,49 @@ function addDeliveries(
     textArray(deliveries, ({ order }) => order),
     bigintArray(remaining.reverse(), (places) => places),
   ]);
+}
+
+function addSettled(
+  pipeline: Pipeline,
+  batch: readonly Outcome[],
+  placed: boolean,
+): Promise<QueryResult<Row>> {
+  const learned = batch.some(({ endpointState }) => endpointState !== null);
+  const values: unknown[] = [
+    textArray(batch, ({ delivery }) => delivery.messageId),
+    textArray(batch, ({ delivery }) => delivery.endpointId),
+    textArray(batch, ({ delivery }) => delivery.state),
+    bigintArray(batch, ({ delivery }) => delivery.attempts),
+    bigintArray(batch, ({ delivery }) => delivery.nextAttemptAt),
+    bigintArray(batch, ({ delivery }) => delivery.leasedBy ?? 0),
+    textArray(batch, ({ delivery }) => delivery.trigger),
+    bigintArray(batch, ({ node }) => node),
+    textArray(batch, ({ attempt }) => attempt?.id ?? null),
+    textArray(batch, ({ delivery }) => delivery.applicationId),
+    textArray(batch, ({ attempt }) => attempt?.url ?? null),
+    bigintArray(batch, ({ attempt }) => attempt && Number(attempt.succeeded)),
+    bigintArray(batch, ({ attempt }) => attempt?.responseStatusCode ?? null),
+    textArray(batch, ({ attempt }) => attempt?.response ?? null),
+    bigintArray(batch, ({ attempt }) => attempt?.durationMs ?? null),
+    textArray(batch, ({ attempt }) => attempt?.trigger ?? null),
+    bigintArray(batch, ({ attempt }) => attempt?.startedAt ?? null),
+  ];
+  if (placed) {
+    values.push(
+      textArray(batch, ({ delivery }) => delivery.place?.key ?? null),
+      bigintArray(batch, ({ delivery }) => delivery.place?.sequence ?? null),
+    );
+  }
+  if (learned) {
+    values.push(
+      bigintArray(batch, ({ endpointState }) => endpointState?.failingSince ?? null),
+      bigintArray(batch, ({ endpointState }) => endpointState?.failures ?? null),
+      bigintArray(batch, ({ endpointState }) => endpointState?.openings ?? null),
+      bigintArray(batch, ({ endpointState }) => endpointState?.openUntil ?? null),
+    );
+  }
+  if (placed) return pipeline.ask(learned ? settle.placedAndLearned : settle.placed, values);
+  return pipeline.ask(learned ? settle.learned : settle.plain, values);
 }
 
 function addAdvance(pipeline: Pipeline, ended: readonly Outcome[]): Promise<QueryResult<Row>> {

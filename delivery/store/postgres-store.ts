@@ -63,6 +63,9 @@ const hotConnections = acceptWidth + settleWidth + claimWidth + orderedWidth;
 const maxBatch = 512;
 const maxBatchBytes = 4 * 1024 * 1024;
 
+/** How long a record that nobody waits for may wait for others to share its commit with. */
+const settleLingerMs = 2;
+
 interface Job<I, O> {
   readonly input: I;
   readonly resolve: (value: O) => void;
@@ -186,6 +189,7 @@ class PostgresStore implements Store {
       width: acceptWidth,
       maxJobs: maxBatch,
       maxBytes: maxBatchBytes,
+      lingerMs: 0,
       bytesOf: ({ input }) => (input.message.payload?.length ?? 0) + (input.answer?.body.length ?? 0),
       keysOf: ({ input: { message, answer } }) => {
         const keys = [message.id];
@@ -204,13 +208,14 @@ class PostgresStore implements Store {
         width: settleWidth,
         maxJobs: maxBatch,
         maxBytes: maxBatchBytes,
+        lingerMs: settleLingerMs,
         bytesOf: ({ input: { attempt } }) => attempt?.response.length ?? 0,
         keysOf: ({ input: { delivery } }) => [`${delivery.messageId} ${delivery.endpointId}`],
       },
       (jobs) => this.#settleAll(jobs),
     );
     this.#claims = createLane(
-      { width: claimWidth, maxJobs: 1, maxBytes: Infinity, bytesOf: () => 0, keysOf: () => [] },
+      { width: claimWidth, maxJobs: 1, maxBytes: Infinity, lingerMs: 0, bytesOf: () => 0, keysOf: () => [] },
       (jobs) => this.#claimAll(jobs),
     );
   }
@@ -244,7 +249,8 @@ class PostgresStore implements Store {
   }
 
   settle(outcome: Outcome): Promise<boolean> {
-    return this.#push(this.#settles, outcome);
+    // In an order, the next one waits for it.
+    return this.#push(this.#settles, outcome, outcome.delivery.place !== null);
   }
 
   claim(claims: readonly EndpointClaim[], node: number, now: number): Promise<Claimed> {
@@ -281,10 +287,10 @@ class PostgresStore implements Store {
     await Promise.all([this.#pool.end(), this.#hotPool.end()]);
   }
 
-  #push<I, O>(lane: Lane<Job<I, O>>, input: I): Promise<O> {
+  #push<I, O>(lane: Lane<Job<I, O>>, input: I, isUrgent = true): Promise<O> {
     if (this.#closing) return Promise.reject(stopping());
     return new Promise((resolve, reject) => {
-      lane.push({ input, resolve, reject });
+      lane.push({ input, resolve, reject }, isUrgent);
     });
   }
 
