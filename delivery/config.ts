@@ -13,6 +13,8 @@ import {
 } from "./core/standard-webhooks.ts";
 import { StartError } from "./errors.ts";
 import { logLevels, type LogLevel } from "./log.ts";
+import { parseProxyExceptions } from "./worker/proxy-exceptions.ts";
+import { parseProxy } from "./worker/proxy.ts";
 
 /** Where the service keeps its data, and the key that seals the secrets in it. */
 export interface StorageConfig {
@@ -449,8 +451,8 @@ const schema = z.object({
   proxy: z
     .string()
     .refine(
-      isProxyUrl,
-      "give an http, https or socks5 URL without a path, such as http://proxy.example.com:3128",
+      canRead(parseProxy),
+      "give an http, https, socks5 or socks5h URL without a path, such as http://proxy.example.com:3128",
     )
     .nullable()
     .default(null),
@@ -458,7 +460,7 @@ const schema = z.object({
     .string()
     .transform((text) => splitList(text.toLowerCase()))
     .refine(
-      (entries) => entries.every(isProxyException),
+      canRead<string[]>(parseProxyExceptions),
       "give hosts, .domains, addresses and subnets, separated by commas, such as localhost,.example.com,10.0.0.0/8",
     )
     .default([]),
@@ -576,23 +578,16 @@ function isDatabaseUrl(text: string): boolean {
   return /^postgres(?:ql)?:\/\/./.test(text) && URL.canParse(text);
 }
 
-function isProxyUrl(text: string): boolean {
-  const url = URL.parse(text);
-  return (
-    url !== null &&
-    /^(?:https?|socks5):$/.test(url.protocol) &&
-    url.hostname !== "" &&
-    /^\/?$/.test(url.pathname) &&
-    url.search + url.hash === ""
-  );
-}
-
-function isProxyException(text: string): boolean {
-  if (text === "*" || isIP(text) !== 0 || isSubnet(text)) return true;
-  const [, inBrackets, host = ""] = /^(?:\[(.+)\]|([^[\]:]+))(?::\d{1,5})?$/.exec(text) ?? [];
-  return inBrackets === undefined
-    ? /^(?:\*?\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?$/.test(host)
-    : isIP(inBrackets) === 6;
+/** Whether the part of the service that reads it in earnest can. */
+function canRead<T>(read: (value: T) => unknown): (value: T) => boolean {
+  return (value) => {
+    try {
+      read(value);
+      return true;
+    } catch {
+      return false;
+    }
+  };
 }
 
 function isSubnet(text: string): boolean {

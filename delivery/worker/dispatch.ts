@@ -83,7 +83,7 @@ export interface DispatcherOptions {
   readonly isShared: boolean;
   /** How long an endpoint may fail without a break before it is disabled; null for ever. */
   readonly disableAfterMs: number | null;
-  /** How many deliveries may be pending before further events are refused; null for any number. */
+  /** How many deliveries of an application may be pending before its further events are refused; null for any number. */
   readonly maxBacklog: number | null;
   /** What is held in memory; see `LaneLimits`. */
   readonly limits?: Partial<LaneLimits>;
@@ -137,7 +137,8 @@ export class Dispatcher implements Publisher {
   >();
   /** Endpoints whose breaker is half-open, and this node is trying. */
   readonly #probing = new Set<string>();
-  #pending = 0;
+  /** How much is pending of each application, as far as this node knows. */
+  #pending = new Map<string, number>();
   #countedAt = -Infinity;
   #isStopping = false;
   #claiming: Promise<void> | null = null;
@@ -216,7 +217,7 @@ export class Dispatcher implements Publisher {
 
   async publish(application: Application, event: NewEvent, options: PublishOptions = {}): Promise<Message> {
     this.#refuseWhenStopping();
-    this.#refuseWhenFull();
+    this.#refuseWhenFull(application);
     checkEvent(this.#options.dialectOf(application), event);
     for (let tries = 1; ; tries++) {
       const entry = await this.#entryOf(application.id);
@@ -285,6 +286,7 @@ export class Dispatcher implements Publisher {
       const { answer, body } = await this.#options.sender.send(request, {
         timeoutMs: dialect.hookTimeoutMs,
         keptBytes: hookKeptBytes,
+        ...(endpoint.tls !== null && { tls: endpoint.tls }),
       });
       const judged = dialect.judgeHook(
         event.eventType,
@@ -360,7 +362,7 @@ export class Dispatcher implements Publisher {
       for (const item of held) this.#lanes.release(item);
       throw error;
     }
-    this.#pending += deliveries.length;
+    this.#count(message.applicationId, deliveries.length);
     for (const item of held) this.#lanes.push(item);
     this.#metrics.accepted(deliveries.length);
     await this.#ease(held);
@@ -552,7 +554,7 @@ export class Dispatcher implements Publisher {
   }
 
   #afterRecord({ dialect, endpoint }: Target, settled: Delivery, attempt: Attempt): void {
-    if (settled.state !== "pending") this.#pending--;
+    if (settled.state !== "pending") this.#count(settled.applicationId, -1);
     const outcome =
       settled.state === "succeeded" ? "succeeded" : settled.state === "pending" ? "retried" : "failed";
     this.#metrics.attempted(dialect.name, outcome, attempt.durationMs);
@@ -577,7 +579,11 @@ export class Dispatcher implements Publisher {
         endpointState: null,
       }),
     );
-    if (isRecorded && ended.state !== "pending") this.#pending--;
+    if (isRecorded && ended.state !== "pending") this.#count(ended.applicationId, -1);
+  }
+
+  #count(applicationId: string, change: number): void {
+    this.#pending.set(applicationId, (this.#pending.get(applicationId) ?? 0) + change);
   }
 
   /** The breaker has opened: what waits in memory waits in the store from now on. */
@@ -768,7 +774,7 @@ export class Dispatcher implements Publisher {
     if (this.#options.isShared || this.#countedAt === -Infinity) await this.discover();
     if (now - this.#countedAt < countIntervalMs) return;
     this.#countedAt = now;
-    this.#pending = await this.#store.read((tx) => tx.deliveries.countPending());
+    this.#pending = new Map(await this.#store.read((tx) => tx.deliveries.countPending()));
   }
 
   #scheduleLook(): void {
@@ -811,12 +817,13 @@ export class Dispatcher implements Publisher {
     });
   }
 
-  #refuseWhenFull(): void {
+  #refuseWhenFull({ id, uid }: Application): void {
     const { maxBacklog } = this.#options;
-    if (maxBacklog === null || this.#pending < maxBacklog) return;
+    const pending = this.#pending.get(id) ?? 0;
+    if (maxBacklog === null || pending < maxBacklog) return;
     throw new ServiceError(
       "too_many_requests",
-      `${this.#pending} deliveries wait to be sent, and the service takes no more than ${maxBacklog}: try again later`,
+      `${pending} deliveries of "${uid ?? id}" wait to be sent, and an application may have ${maxBacklog}: try again later`,
       { retryAfterSeconds: 10 },
     );
   }
