@@ -71,7 +71,7 @@ export class PostgresServer {
       "unix_socket_directories=",
       // What the operating system has is there after any end of the server; only a power cut would show the difference.
       "fsync=off",
-      "max_connections=60",
+      "max_connections=200",
       "shared_buffers=32MB",
       "restart_after_crash=on",
       "log_min_messages=fatal",

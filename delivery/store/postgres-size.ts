@@ -15,9 +15,9 @@ const fixedBytes = 28 + 64;
 
 /**
  * How many bytes the stored rows take up, with their share of the indexes. The files of PostgreSQL do not get smaller when
- * rows are deleted: vacuum only makes their room usable again. So this goes by how many rows are alive, which the server
- * counts as transactions end (a second or so behind), times the width of a sample of them. It is an estimate that follows
- * deletions at once, and is never more than the files have.
+ * rows are deleted: vacuum only makes their room usable again. So this goes by how many rows are alive, times the width of a
+ * sample of them. It is an estimate that follows deletions, and is never more than the files have. The server counts rows as
+ * transactions end, but hears of it from each connection once a second at most, and from an idle one within ten.
  */
 export async function readSize(client: ClientBase): Promise<number> {
   let bytes = 0;
