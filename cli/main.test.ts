@@ -83,7 +83,7 @@ describe("hookplane serve", () => {
     expect(JSON.parse(printed.stderr).message.split("\n")).toEqual([
       "--database-url: give a URL such as postgres://user:password@host:5432/database.",
       '--signature-headers "none": choose one of webhook, svix, both.',
-      "--proxy: give an http, https or socks5 URL without a path, such as http://proxy.example.com:3128.",
+      "--proxy: give an http, https, socks5 or socks5h URL without a path, such as http://proxy.example.com:3128.",
       '--no-proxy "http://nowhere": give hosts, .domains, addresses and subnets, separated by commas, such as localhost,.example.com,10.0.0.0/8.',
       "--jwt-secret: give at least 16 characters.",
     ]);

@@ -233,9 +233,9 @@ describe("parseConfig()", () => {
   test.each([
     ["databaseUrl", "mysql://user:canary@db/hooks", "give a URL such as postgres://"],
     ["databaseUrl", "postgres:canary", "give a URL such as postgres://"],
-    ["proxy", "canary.example.com:3128", "give an http, https or socks5 URL"],
-    ["proxy", "http://user:canary@proxy/path", "give an http, https or socks5 URL"],
-    ["proxy", "ftp://user:canary@proxy", "give an http, https or socks5 URL"],
+    ["proxy", "canary.example.com:3128", "give an http, https, socks5 or socks5h URL"],
+    ["proxy", "http://user:canary@proxy/path", "give an http, https, socks5 or socks5h URL"],
+    ["proxy", "ftp://user:canary@proxy", "give an http, https, socks5 or socks5h URL"],
     ["jwtSecret", "canary", "give at least 16 characters"],
   ] as const)("refuses a secret %s, and does not repeat it", (name, value, reason) => {
     const setting: Setting = settings[name];

@@ -46,7 +46,7 @@ export function parseProxyExceptions(entries: readonly string[]): ProxyException
 
 function splitPort(entry: string): { host: string; port: number | null } {
   // The colons of a bare IPv6 address or subnet are its own.
-  const [, inBrackets, bare, port] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d{1,5}))?$/.exec(entry) ?? [];
+  const [, inBrackets, bare, port] = /^(?:\[([^\]]*:[^\]]*)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(entry) ?? [];
   const host = inBrackets ?? bare;
   return host === undefined
     ? { host: entry, port: null }
