@@ -3,7 +3,7 @@
 //
 // The store is filled beside the service's code, in the shape that it leaves behind, and measured through it: empty, full,
 // and while the retention worker removes half of what there is.
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -54,51 +54,57 @@ const openLoopMs = 20_000;
 const chunk = 100_000;
 const dayMs = 24 * 60 * 60_000;
 
+/** A store with one application, whose events go to one endpoint; the finished ones are another's. */
 interface Opened extends AsyncDisposable {
   readonly store: Store;
+  /** What deliveries are held by. */
+  readonly node: number;
+  /** Of the application. */
+  readonly version: number;
   readonly emptyPayload: string;
+  query(text: string): Promise<readonly Record<string, unknown>[]>;
+}
+
+interface Databases extends AsyncDisposable {
   /** One transaction of the store's retention, as the service has it. */
   readonly transactionMs: number;
-  query(text: string): Promise<readonly Record<string, unknown>[]>;
+  open(name: string): Promise<Opened>;
 }
 
 const logger = createLogger("warn");
 const application = anApplication();
 const endpoint = anEndpoint(application);
 const others = anEndpoint(application);
-let version = 0;
 
 const folder = await mkdtemp(path.join(flags["data-dir"], "hookplane-retention-"));
 try {
   const machine = describeMachine(folder);
-  await using opened = flags.database === "sqlite" ? await openSqlite() : await openPostgres();
-  const { store } = opened;
-  await store.write(async (tx) => {
-    await tx.applications.insert(application);
-    await tx.endpoints.insert(endpoint);
-    await tx.endpoints.insert(others);
-  });
-  version = (await store.read((tx) => tx.applications.get(application.id)))!.version;
-  const node = await store.write((tx) => tx.nodes.join(Number.MAX_SAFE_INTEGER));
-
-  const empty = await measure(store, node);
-  // Half of them are old enough to be removed.
+  await using databases = flags.database === "sqlite" ? sqliteDatabases() : await postgresDatabases();
+  await using empty = await databases.open("empty");
+  await using full = await databases.open("full");
   const filledAt = Date.now();
   for (let done = 0; done < rows; done += chunk) {
+    // Half of them are old enough to be removed.
     const from = filledAt - (done < rows / 2 ? 100 : 50) * dayMs + done;
-    await fill(opened, others, Math.min(chunk, rows - done), { from });
+    await fill(full, others, Math.min(chunk, rows - done), { from });
   }
-  if (flags.database === "postgres") await opened.query("analyze");
+  if (flags.database === "postgres") await full.query("analyze");
   const fillSeconds = (Date.now() - filledAt) / 1_000;
-  const bytes = await store.sizeBytes();
-  const full = await measure(store, node);
+  const bytes = await full.store.sizeBytes();
 
-  const quiet = await openLoop(store, node, () => false);
+  // In turns, so that whatever else the machine does meets both.
+  const rates = [createRates(), createRates()] as const;
+  for (let round = 0; round < rounds; round++) {
+    await measure(empty, rates[0]);
+    await measure(full, rates[1]);
+  }
+
+  const quiet = await openLoop(full, () => false);
   const worker = new RetentionWorker({
-    store,
-    membership: { number: node, holds: () => true },
+    store: full.store,
+    membership: { number: full.node, holds: () => true },
     rules: { retentionMs: 75 * dayMs, payloadRetentionMs: null, retentionMaxBytes: null },
-    transactionMs: opened.transactionMs,
+    transactionMs: databases.transactionMs,
     logger,
   });
   const startedAt = Date.now();
@@ -106,7 +112,7 @@ try {
   const sweeping = worker.sweep().finally(() => {
     isSweeping = false;
   });
-  const beside = await openLoop(store, node, () => !isSweeping);
+  const beside = await openLoop(full, () => !isSweeping);
   const report = await sweeping;
   const sweepSeconds = (Date.now() - startedAt) / 1_000;
 
@@ -117,8 +123,8 @@ try {
         database: flags.database,
         finishedDeliveries: rows,
         gigabytes: Number((bytes / 1e9).toFixed(2)),
-        fillSeconds,
-        perSecond: { empty, full },
+        fillSeconds: Math.round(fillSeconds),
+        perSecond: { empty: toSpreads(rates[0]), full: toSpreads(rates[1]) },
         acceptedMs: { atRest: quiet, whileRemoving: beside },
         removed: { ...report, perSecond: Math.round((report?.messages ?? 0) / sweepSeconds) },
       },
@@ -130,38 +136,42 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-interface Rates {
-  readonly accept: Spread;
-  readonly settle: Spread;
-  readonly claim: Spread;
+/** Events a second that are accepted, settled, and claimed from the store: of each round. */
+type Rates = Readonly<Record<"accept" | "settle" | "claim", number[]>>;
+
+function createRates(): Rates {
+  return { accept: [], settle: [], claim: [] };
 }
 
-/** Events a second that are accepted, settled, and claimed from the store. */
-async function measure(store: Store, node: number): Promise<Rates> {
-  const rates = { accept: [] as number[], settle: [] as number[], claim: [] as number[] };
-  for (let round = 0; round < rounds; round++) {
-    const held: DueDelivery[] = [];
-    rates.accept.push(
-      await timed(() => inTurns(events, async () => void held.push(await accept(store, node)))),
-    );
-    rates.settle.push(await timed(() => inTurns(events, async (index) => settle(store, node, held[index]!))));
-    await inTurns(events, async () => void (await accept(store, null)));
-    const claimed: DueDelivery[] = [];
-    rates.claim.push(
-      await timed(async () => {
-        while (claimed.length < events) {
-          const { due } = await store.claim([{ endpointId: endpoint.id, limit: 128 }], node, Date.now());
-          claimed.push(...due);
-        }
-      }),
-    );
-    await inTurns(events, async (index) => settle(store, node, claimed[index]!));
-  }
-  return { accept: toSpread(rates.accept), settle: toSpread(rates.settle), claim: toSpread(rates.claim) };
+function toSpreads({ accept, settle, claim }: Rates): Record<keyof Rates, Spread> {
+  return { accept: toSpread(accept), settle: toSpread(settle), claim: toSpread(claim) };
+}
+
+async function measure(database: Opened, rates: Rates): Promise<void> {
+  const { store, node } = database;
+  const held: DueDelivery[] = [];
+  const acceptHeld = async (): Promise<void> => {
+    held.push(await accept(database, node));
+  };
+  rates.accept.push(await timed(() => inTurns(acceptHeld)));
+  rates.settle.push(await timed(() => inTurns((index) => settle(database, held[index]!))));
+  await inTurns(async () => {
+    await accept(database, null);
+  });
+  const claimed: DueDelivery[] = [];
+  rates.claim.push(
+    await timed(async () => {
+      while (claimed.length < events) {
+        const { due } = await store.claim([{ endpointId: endpoint.id, limit: 128 }], node, Date.now());
+        claimed.push(...due);
+      }
+    }),
+  );
+  await inTurns((index) => settle(database, claimed[index]!));
 }
 
 /** How long it takes to accept an event, of which so many come a second, until it is time to end. */
-async function openLoop(store: Store, node: number, isOver: () => boolean): Promise<Latency> {
+async function openLoop(database: Opened, isOver: () => boolean): Promise<Latency> {
   const durations = new NumberList();
   const startedAt = performance.now();
   const running = new Set<Promise<void>>();
@@ -170,10 +180,10 @@ async function openLoop(store: Store, node: number, isOver: () => boolean): Prom
     if (at > performance.now()) await sleep(at - performance.now());
     // A timer may go off a little early.
     const from = Math.min(at, performance.now());
-    const event = accept(store, node)
+    const event = accept(database, database.node)
       .then((due) => {
         durations.push(performance.now() - from);
-        return settle(store, node, due);
+        return settle(database, due);
       })
       .finally(() => running.delete(event));
     running.add(event);
@@ -182,7 +192,8 @@ async function openLoop(store: Store, node: number, isOver: () => boolean): Prom
   return toLatency(durations.toArray());
 }
 
-async function accept(store: Store, node: number | null): Promise<DueDelivery> {
+/** @param node that holds the delivery at once; null for one that is to be claimed */
+async function accept({ store, version }: Opened, node: number | null): Promise<DueDelivery> {
   const now = Date.now();
   const message = aMessage(application, { id: newId("msg", now), createdAt: now });
   const delivery = aDelivery(message, endpoint, {
@@ -195,7 +206,7 @@ async function accept(store: Store, node: number | null): Promise<DueDelivery> {
   return { message, delivery: { ...delivery, place: null } };
 }
 
-async function settle(store: Store, node: number, { message, delivery }: DueDelivery): Promise<void> {
+async function settle({ store, node }: Opened, { message, delivery }: DueDelivery): Promise<void> {
   const now = Date.now();
   const isRecorded = await store.settle({
     attempt: anAttempt(message, endpoint, { id: newId("atmpt", now), startedAt: now }),
@@ -207,12 +218,12 @@ async function settle(store: Store, node: number, { message, delivery }: DueDeli
   if (!isRecorded) throw new Error(`"${message.id}" was not recorded`);
 }
 
-/** Does it so many times, at most 64 at a time. */
-async function inTurns(times: number, work: (index: number) => Promise<void>): Promise<void> {
+/** Does it for every event of a measurement, at most 64 at a time. */
+async function inTurns(work: (index: number) => Promise<void>): Promise<void> {
   let next = 0;
   await Promise.all(
     Array.from({ length: concurrency }, async () => {
-      while (next < times) await work(next++);
+      while (next < events) await work(next++);
     }),
   );
 }
@@ -224,38 +235,60 @@ async function timed(work: () => Promise<void>): Promise<number> {
   return Math.round(events / ((performance.now() - startedAt) / 1_000));
 }
 
-async function openSqlite(): Promise<Opened> {
-  const store = await openSqliteStore(folder);
-  const database = new DatabaseSync(sqlitePathOf(folder), { timeout: 60_000 });
-  // The filling alone: what it puts in need not be there after a crash.
-  database.exec("pragma synchronous = off; pragma cache_size = -200000");
+async function prepare(store: Store): Promise<Pick<Opened, "store" | "node" | "version">> {
+  const node = await store.write(async (tx) => {
+    await tx.applications.insert(application);
+    await tx.endpoints.insert(endpoint);
+    await tx.endpoints.insert(others);
+    return await tx.nodes.join(Number.MAX_SAFE_INTEGER);
+  });
+  const { version } = (await store.read((tx) => tx.applications.get(application.id)))!;
+  return { store, node, version };
+}
+
+function sqliteDatabases(): Databases {
   return {
-    store,
-    emptyPayload: "x'7b7d'",
     transactionMs: 2,
-    query: async (text) => database.prepare(text).all(),
-    async [Symbol.asyncDispose]() {
-      database.close();
-      await store.close();
+    async open(name) {
+      const own = path.join(folder, name);
+      await mkdir(own);
+      const store = await openSqliteStore(own);
+      const database = new DatabaseSync(sqlitePathOf(own), { timeout: 60_000 });
+      // The filling alone: what it puts in need not be there after a crash.
+      database.exec("pragma synchronous = off; pragma cache_size = -200000");
+      return {
+        ...(await prepare(store)),
+        emptyPayload: "x'7b7d'",
+        query: async (text) => database.prepare(text).all(),
+        async [Symbol.asyncDispose]() {
+          database.close();
+          await store.close();
+        },
+      };
     },
+    [Symbol.asyncDispose]: async () => undefined,
   };
 }
 
-async function openPostgres(): Promise<Opened> {
+async function postgresDatabases(): Promise<Databases> {
   const server = await startPostgres(folder);
-  const url = await server.createDatabase("retention");
-  const store = await openPostgresStore({ url, masterKeyFile: path.join(folder, "master.key") });
-  const client = new Client(url);
-  await client.connect();
   return {
-    store,
-    emptyPayload: String.raw`'\x7b7d'::bytea`,
     transactionMs: 20,
-    query: async (text) => (await client.query<Record<string, unknown>>(text)).rows,
-    async [Symbol.asyncDispose]() {
-      await client.end();
-      await store.close();
-      await server[Symbol.asyncDispose]();
+    async open(name) {
+      const url = await server.createDatabase(name);
+      const store = await openPostgresStore({ url, masterKeyFile: path.join(folder, `${name}.key`) });
+      const client = new Client(url);
+      await client.connect();
+      return {
+        ...(await prepare(store)),
+        emptyPayload: String.raw`'\x7b7d'::bytea`,
+        query: async (text) => (await client.query<Record<string, unknown>>(text)).rows,
+        async [Symbol.asyncDispose]() {
+          await client.end();
+          await store.close();
+        },
+      };
     },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }

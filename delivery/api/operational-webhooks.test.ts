@@ -1,5 +1,6 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { MessageStatus } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually, startReceiver, startService, type Receiver, type TestService } from "./service.suite.ts";
 
@@ -197,7 +198,7 @@ describe("operational events", () => {
     await service.svix.endpoint.delete(uid, "other");
     await eventually(async () => {
       const { data } = await service.svix.messageAttempt.listByEndpoint("operational", "failing", {
-        status: 2,
+        status: MessageStatus.Fail,
       });
       expect(data).toHaveLength(6);
     });

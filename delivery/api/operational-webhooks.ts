@@ -15,11 +15,12 @@ export function toOperationalPath(url: string): string {
 }
 
 /** Makes the application for operational events when an organization first addresses it. */
-export function makeOperational({ store, directory, now }: ServerContext): preHandlerHookHandler {
+export function makeOperational(context: ServerContext): preHandlerHookHandler {
+  const { store, directory } = context;
   async function ensure(organizationId: string): Promise<void> {
     if (await directory.findByName(organizationId, operationalUid)) return;
     try {
-      await store.write((tx) => ensureOperational(tx, organizationId, now()));
+      await store.write((tx) => ensureOperational(tx, organizationId, context.now()));
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
     }

@@ -1,3 +1,4 @@
+import { BackgroundTaskStatus, BackgroundTaskType, Ordering } from "svix";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   eventually,
@@ -46,11 +47,10 @@ async function statusesOf(app: string): Promise<(number | undefined)[]> {
 
 /** Waits for a task to end. */
 async function ended(id: string) {
-  return await eventually(async () => {
-    const task = await service.svix.backgroundTask.get(id);
-    expect(task.status).not.toBe("running");
-    return task;
+  await eventually(async () => {
+    expect((await service.svix.backgroundTask.get(id)).status).not.toBe("running");
   });
+  return await service.svix.backgroundTask.get(id);
 }
 
 const received = ({ requests }: Receiver): (string | string[] | undefined)[] =>
@@ -259,19 +259,19 @@ describe("background tasks", () => {
     const ids: string[] = [];
     for (let n = 0; n < 3; n++) ids.push((await service.svix.endpoint.recover(app, "main", { since })).id);
     for (const id of ids) await ended(id);
-    const { data } = await service.svix.backgroundTask.list({ order: "descending", limit: 3 });
+    const { data } = await service.svix.backgroundTask.list({ order: Ordering.Descending, limit: 3 });
     expect(data.map(({ id }) => id)).toEqual(ids.toReversed());
-    const first = await service.svix.backgroundTask.list({ limit: 1, order: "descending" });
+    const first = await service.svix.backgroundTask.list({ limit: 1, order: Ordering.Descending });
     expect(first).toMatchObject({ data: [{ id: ids[2] }], done: false });
     const second = await service.svix.backgroundTask.list({
       limit: 1,
-      order: "descending",
+      order: Ordering.Descending,
       iterator: first.iterator,
     });
     expect(second).toMatchObject({ data: [{ id: ids[1] }] });
-    const running = await service.svix.backgroundTask.list({ status: "running" });
+    const running = await service.svix.backgroundTask.list({ status: BackgroundTaskStatus.Running });
     expect(running.data).toEqual([]);
-    const replays = await service.svix.backgroundTask.list({ task: "sdk.generate" });
+    const replays = await service.svix.backgroundTask.list({ task: BackgroundTaskType.SdkGenerate });
     expect(replays.data).toEqual([]);
   });
 

@@ -204,21 +204,21 @@ describe("what is done all the time finds its rows by an index", () => {
 
   test("on PostgreSQL, by the rows that it has read, also before it knows anything about its tables", async () => {
     const opened = await postgres.open();
-    const { store, query } = opened;
+    const { store } = opened;
     await insertScene(store);
     const count = 50_000;
     await fill(opened, endpoint, count);
-    await query("select pg_stat_reset()");
+    await opened.query("select pg_stat_reset()");
     await exercise(store);
-    await query("analyze");
+    await opened.query("analyze");
     await browse(store);
     // What a session has read is counted when it ends at the latest.
     await opened[Symbol.asyncDispose]();
     const growing = ["messages", "deliveries", "attempts"];
-    const tables = await query(
+    const tables = await opened.query(
       "select relname as name, seq_tup_read, idx_tup_fetch from pg_stat_user_tables",
     );
-    const indexes = await query("select indexrelname as name, idx_tup_read from pg_stat_user_indexes");
+    const indexes = await opened.query("select indexrelname as name, idx_tup_read from pg_stat_user_indexes");
     const readMuch = [
       ...tables.filter(
         ({ name, seq_tup_read }) => growing.includes(String(name)) && Number(seq_tup_read) > 0,

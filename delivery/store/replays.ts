@@ -10,7 +10,7 @@ export interface Replayable {
 }
 
 /** Which messages to look at: behind `after`, up to and with `through`, in the order of their ids. */
-export interface ReplayWindow {
+interface ReplayWindow {
   readonly applicationId: string;
   readonly endpointId: string;
   readonly after: string;

@@ -10,7 +10,7 @@ export interface StoredApplication {
 }
 
 /** A stretch of an application's messages, in the order of their ids. */
-export interface Stretch {
+interface Stretch {
   readonly applicationId: string;
   /** It begins behind this id; empty for the first one. */
   readonly after: string;
@@ -33,7 +33,7 @@ export interface StretchResult {
 }
 
 /** Where in the pending deliveries of one holder a look at their endpoints goes on. */
-export interface HeldPlace {
+interface HeldPlace {
   readonly leasedBy: number;
   readonly afterEndpointId: string;
   readonly limit: number;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Application } from "../core/application.ts";
-import type { Attempt, Delivery } from "../core/delivery.ts";
+import type { Attempt } from "../core/delivery.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { createIds, firstIdAt } from "../core/ids.ts";
 import type { Message } from "../core/message.ts";
@@ -196,14 +196,6 @@ export async function insertDelivered(
   await tx.attempts.insert([
     anAttempt(message, endpoint, { succeeded, responseStatusCode: succeeded ? 200 : 503, ...attempt }),
   ]);
-}
-
-/** An endpoint's deliveries, in the order of their messages. */
-export async function deliveriesOf(store: Store, endpoint: Endpoint): Promise<readonly Delivery[]> {
-  const due = await store.read((tx) =>
-    tx.deliveries.listByEndpoint(endpoint.id, { applicationId: endpoint.applicationId }, { limit: 100_000 }),
-  );
-  return due.map(({ delivery }) => delivery);
 }
 
 /**

@@ -158,7 +158,7 @@ export interface Task {
   readonly updatedAt: number;
 }
 
-export interface TaskFilter {
+interface TaskFilter {
   readonly applicationId?: string | undefined;
   readonly kind?: string | undefined;
   readonly status?: Task["status"] | undefined;
@@ -283,8 +283,8 @@ export interface Tx {
     listDue(): Promise<ReadonlyMap<string, { readonly applicationId: string; readonly at: number }>>;
     /** Gives back what a node held. */
     release(node: number): Promise<number>;
-    /** How many are pending, in all. */
-    countPending(): Promise<number>;
+    /** How many are pending of each application; one without any is not in it. */
+    countPending(): Promise<ReadonlyMap<string, number>>;
   };
   readonly attempts: {
     insert(attempts: readonly Attempt[]): Promise<void>;

@@ -5,10 +5,10 @@ import type { Message } from "../core/message.ts";
 import type { Tx } from "../store/store.ts";
 
 /** What became of an endpoint. One that is disabled or enabled by hand was updated too. */
-export type EndpointChange = "created" | "updated" | "deleted" | "disabled" | "enabled";
+type EndpointChange = "created" | "updated" | "deleted" | "disabled" | "enabled";
 
 /** Why an endpoint was disabled: by somebody's hand, or by the service after it had failed since then. */
-export type DisabledBy =
+type DisabledBy =
   { readonly trigger: "manual" } | { readonly trigger: "automatic"; readonly failingSince: number };
 
 /**

@@ -11,7 +11,7 @@ import type { ScheduleClock } from "./schedule-clock.ts";
 import type { TaskKind, TaskProgress, TaskStep } from "./tasks.ts";
 
 /** Tasks that send messages of the past to an endpoint, under the names that Svix's API has for them. */
-export const replayKinds = ["endpoint.recover", "endpoint.replay", "endpoint.bulk-replay"] as const;
+const replayKinds = ["endpoint.recover", "endpoint.replay", "endpoint.bulk-replay"] as const;
 
 export type ReplayKind = (typeof replayKinds)[number];
 

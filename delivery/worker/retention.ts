@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { firstIdAt } from "../core/ids.ts";
-import { ServiceError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { StoredApplication, StretchResult } from "../store/retention.ts";
 import type { Store, Tx } from "../store/store.ts";
