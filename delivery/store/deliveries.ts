@@ -1,7 +1,7 @@
 import type { AttemptTrigger, Delivery, DeliveryState } from "../core/delivery.ts";
 import { lockOrder, takeSequence } from "./endpoint-states.ts";
 import { messageFilters, toMessage } from "./messages.ts";
-import { listPage, toCount, type Changes, type Row, type Sql } from "./sql.ts";
+import { listPage, type Changes, type Row, type Sql } from "./sql.ts";
 import type { NewDelivery, Tx } from "./store.ts";
 
 export function createDeliveries(
@@ -127,7 +127,14 @@ export function createDeliveries(
     },
 
     async countPending() {
-      return toCount(await sql.get("select count(*) from deliveries where state = 'pending'"));
+      // Grouped as the index of what is pending has them: by endpoint alone, SQLite would go through all there ever were.
+      const rows = await sql.all(
+        `select endpoints.application_id, sum(counted.amount) as amount from (
+           select endpoint_id, count(*) as amount from deliveries where state = 'pending' group by leased_by, endpoint_id
+         ) as counted
+         join endpoints on endpoints.id = counted.endpoint_id group by endpoints.application_id`,
+      );
+      return new Map(rows.map((row) => [row["application_id"] as string, Number(row["amount"])]));
     },
   };
 }

@@ -577,12 +577,16 @@ describe("hook()", () => {
 describe("a backlog", () => {
   test("beyond the bound refuses further events, until there is room again", async () => {
     const receiver = await openReceiver(() => null);
-    const { dispatcher } = await openEngine([endpointTo(receiver.url)], { maxBacklog: 5 });
+    const { dispatcher, store } = await openEngine([endpointTo(receiver.url)], { maxBacklog: 5 });
     for (let count = 0; count < 5; count++) await dispatcher.publish(application, event());
     await expect(dispatcher.publish(application, event())).rejects.toMatchObject({
       code: "too_many_requests",
       retryAfterSeconds: 10,
     });
+    // Another application's publishers are not held up.
+    const other = { ...application, id: "app_2", uid: "other" };
+    await store.write((tx) => tx.applications.insert(other));
+    await dispatcher.publish(other, event());
     receiver.respond = () => ({ status: 200 });
     await eventually(() => dispatcher.publish(application, event()));
   });

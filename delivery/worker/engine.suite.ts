@@ -274,6 +274,7 @@ export function lookInto(store: Store) {
       (await store.read((tx) => tx.endpointStates.list("app_1"))).get(endpointId),
     endpointOf: (endpointId = "ep_1"): Promise<Endpoint | undefined> =>
       store.read((tx) => tx.endpoints.find("app_1", endpointId)),
-    pending: (): Promise<number> => store.read((tx) => tx.deliveries.countPending()),
+    pending: async (): Promise<number> =>
+      (await store.read((tx) => tx.deliveries.countPending())).get("app_1") ?? 0,
   };
 }
