@@ -234,7 +234,7 @@ async function open(
     inbox: config.inbox,
     httpsOnly: config.httpsOnly,
     defaultSignatureType: config.defaultSignatureType,
-    limits: { maxBodyBytes: config.maxBodyBytes },
+    limits: { maxBodyBytes: config.maxBodyBytes, maxInFlightRequests: config.maxInFlightRequests },
     logger,
     now,
     publicUrl,

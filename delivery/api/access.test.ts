@@ -412,7 +412,7 @@ async function listRoutes(): Promise<Route[]> {
     adminToken: "none",
     jwtSecret: null,
     inbox: true,
-    limits: { maxBodyBytes: 1024 },
+    limits: { maxBodyBytes: 1024, maxInFlightRequests: 10 },
     logger: createLogger("silent"),
   } as unknown as ServerContext);
   const found: Route[] = [];

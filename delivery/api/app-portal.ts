@@ -25,6 +25,7 @@ const accessIn = z
     readOnly: z.boolean().nullish(),
     sessionId: sessionIdField.nullish(),
   })
+  .meta({ id: "AppPortalAccessIn" })
   .prefault({});
 
 /** Newer clients' `ApplicationTokenExpireIn`. */
@@ -33,48 +34,77 @@ const expireIn = z
     expiry: lifeField(0, defaultLifeSeconds).nullish(),
     sessionIds: z.array(sessionIdField).max(100, "Give at most 100 session ids.").default([]),
   })
+  .meta({ id: "ApplicationTokenExpireIn" })
   .prefault({});
+
+/** The contract's `AppPortalAccessOut`. */
+const accessOut = z.object({ url: z.string(), token: z.string() }).meta({ id: "AppPortalAccessOut" });
+
+const tag = "Authentication";
+const operations = {
+  access: requiring("organization", {
+    summary: "Give access to the app portal",
+    tag,
+    body: accessIn,
+    answers: { 200: accessOut },
+  }),
+  expire: requiring("organization", {
+    summary: "End an application's tokens",
+    tag,
+    body: expireIn,
+    answers: { 204: null },
+  }),
+  logout: requiring("ViewBase", { summary: "Log out", tag, answers: { 204: null } }),
+};
 
 /** Tokens for the customers of an organization, who see to the endpoints of their own application. */
 export function registerAppPortal(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
-  instance.post<{ Params: ApplicationParams }>("/auth/app-portal-access/:app", async (request) => {
-    const { body } = readInput(request, { body: accessIn });
-    const { organizationId } = request.caller;
-    const now = context.now();
-    const { appId, token } = await store.write(async (tx) => {
-      const { app } = request.params;
-      const { id: appId } = await findOrBringAlong(tx, organizationId, app, body.application, now);
-      const { token } = await insertToken(tx, now, {
-        organizationId,
-        applicationId: appId,
-        capabilities: body.readOnly === true ? ["ViewBase"] : body.capabilities,
-        featureFlags: body.featureFlags ?? [],
-        sessionId: body.sessionId ?? null,
-        description: "app portal",
-        expiresAt: now + (body.expiry ?? defaultLifeSeconds) * 1000,
+  instance.post<{ Params: ApplicationParams }>(
+    "/auth/app-portal-access/:app",
+    operations.access,
+    async (request) => {
+      const { body } = readInput(request, { body: accessIn });
+      const { organizationId } = request.caller;
+      const now = context.now();
+      const { appId, token } = await store.write(async (tx) => {
+        const { app } = request.params;
+        const { id: appId } = await findOrBringAlong(tx, organizationId, app, body.application, now);
+        const { token } = await insertToken(tx, now, {
+          organizationId,
+          applicationId: appId,
+          capabilities: body.readOnly === true ? ["ViewBase"] : body.capabilities,
+          featureFlags: body.featureFlags ?? [],
+          sessionId: body.sessionId ?? null,
+          description: "app portal",
+          expiresAt: now + (body.expiry ?? defaultLifeSeconds) * 1000,
+        });
+        return { appId, token };
       });
-      return { appId, token };
-    });
-    return { url: toPortalUrl(context.publicUrl(), appId, token), token };
-  });
+      return { url: toPortalUrl(context.publicUrl(), appId, token), token };
+    },
+  );
 
-  instance.post<{ Params: ApplicationParams }>("/auth/app/:app/expire-all", async (request, reply) => {
-    const { body } = readInput(request, { body: expireIn });
-    await store.write(async (tx) => {
-      const { id } = await requireApplication(tx, request.caller, request.params.app);
-      const expiresAt = context.now() + (body.expiry ?? 0) * 1000;
-      await tx.tokens.expireByApplication(
-        id,
-        expiresAt,
-        body.sessionIds.length === 0 ? undefined : body.sessionIds,
-      );
-    });
-    return reply.code(204).send();
-  });
+  instance.post<{ Params: ApplicationParams }>(
+    "/auth/app/:app/expire-all",
+    operations.expire,
+    async (request, reply) => {
+      const { body } = readInput(request, { body: expireIn });
+      await store.write(async (tx) => {
+        const { id } = await requireApplication(tx, request.caller, request.params.app);
+        const expiresAt = context.now() + (body.expiry ?? 0) * 1000;
+        await tx.tokens.expireByApplication(
+          id,
+          expiresAt,
+          body.sessionIds.length === 0 ? undefined : body.sessionIds,
+        );
+      });
+      return reply.code(204).send();
+    },
+  );
 
-  instance.post("/auth/logout", requiring("ViewBase"), async (request, reply) => {
+  instance.post("/auth/logout", operations.logout, async (request, reply) => {
     const { limits, tokenId } = request.caller;
     if (limits === null || tokenId === null) {
       throw new ServiceError(

@@ -7,12 +7,12 @@ import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { refuseVendorAccount, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { eitherName, isoTime, metadata, queryFlag, textField, throttleRate } from "./fields.ts";
+import { eitherName, isoTime, metadata, queryFlag, textField, throttleRate, timeOut } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
-import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
-import { applicationPolicyIn, changePolicy, policyOut, type PolicyOut } from "./policy.ts";
+import { mapPage, orderedPageQuery, pageOf, paginate } from "./pagination.ts";
+import { applicationPolicyIn, applicationPolicyOut, changePolicy, toPolicyOut } from "./policy.ts";
 import type { ServerContext } from "./server.ts";
 import { uidAfter, uidField, uidOfNew, type UidKind } from "./uid.ts";
 
@@ -29,28 +29,69 @@ const members = z.object({
 });
 
 /** The contract's `ApplicationIn`; also what a message may bring along. */
-export const applicationIn = eitherName(members.partial().required({ name: true }));
-const applicationPatch = eitherName(members.partial());
+export const applicationIn = eitherName(members.partial().required({ name: true })).meta({
+  id: "ApplicationIn",
+});
+const applicationPatch = eitherName(members.partial()).meta({ id: "ApplicationPatch" });
 
 type ApplicationIn = z.output<typeof applicationIn>;
 
 /** The contract's `ApplicationOut`, the member that older clients know, and that of this service where it is set. */
-interface ApplicationOut {
-  readonly id: string;
-  readonly uid: string | null;
-  readonly name: string;
-  readonly throttleRate: number | null;
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly createdAt: string;
-  readonly updatedAt: string;
-  readonly rateLimit: number | null;
-  readonly policy?: PolicyOut;
-}
+const applicationOut = z
+  .object({
+    id: z.string(),
+    uid: z.string().nullable(),
+    name: z.string(),
+    throttleRate: z.int().nullable(),
+    metadata: z.record(z.string(), z.string()),
+    createdAt: timeOut,
+    updatedAt: timeOut,
+    rateLimit: z.int().nullable(),
+    policy: applicationPolicyOut.optional(),
+  })
+  .meta({ id: "ApplicationOut" });
+
+type ApplicationOut = z.output<typeof applicationOut>;
+
+const createQuery = z.object({ get_if_exists: queryFlag(false) });
+
+const tag = "Application";
+const operations = {
+  list: requiring("organization", {
+    summary: "List applications",
+    tag,
+    query: orderedPageQuery,
+    answers: { 200: pageOf(applicationOut) },
+  }),
+  create: requiring("organization", {
+    summary: "Create an application",
+    tag,
+    query: createQuery,
+    body: applicationIn,
+    isRepeatable: true,
+    answers: { 200: applicationOut, 201: applicationOut },
+  }),
+  get: requiring("ViewBase", { summary: "Get an application", tag, answers: { 200: applicationOut } }),
+  update: requiring("organization", {
+    summary: "Update an application",
+    description: "Makes it where there is none of this uid.",
+    tag,
+    body: applicationIn,
+    answers: { 200: applicationOut, 201: applicationOut },
+  }),
+  patch: requiring("organization", {
+    summary: "Patch an application",
+    tag,
+    body: applicationPatch,
+    answers: { 200: applicationOut },
+  }),
+  delete: requiring("organization", { summary: "Delete an application", tag, answers: { 204: null } }),
+};
 
 export function registerApplications(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
-  instance.get("/app", async (request) => {
+  instance.get("/app", operations.list, async (request) => {
     const { query } = readInput(request, { query: orderedPageQuery });
     const page = await store.read((tx) =>
       paginate(query, idOf, (range) => tx.applications.list(request.caller.organizationId, range)),
@@ -58,10 +99,10 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     return mapPage(page, toOut);
   });
 
-  instance.post("/app", async (request, reply) => {
+  instance.post("/app", operations.create, async (request, reply) => {
     const { body, query } = readInput(request, {
       body: applicationIn,
-      query: z.object({ get_if_exists: queryFlag(false) }),
+      query: createQuery,
     });
     const { organizationId } = request.caller;
     const answer = await answerOnce(context, request, (keep) =>
@@ -79,11 +120,11 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     return sendAnswer(reply, answer);
   });
 
-  instance.get<{ Params: ApplicationParams }>("/app/:app", requiring("ViewBase"), async (request) =>
+  instance.get<{ Params: ApplicationParams }>("/app/:app", operations.get, async (request) =>
     toOut(await requireApplication(store, request.caller, request.params.app)),
   );
 
-  instance.put<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
+  instance.put<{ Params: ApplicationParams }>("/app/:app", operations.update, async (request, reply) => {
     const { body } = readInput(request, { body: applicationIn });
     const { organizationId } = request.caller;
     const { application, created } = await store.write(async (tx) => {
@@ -106,7 +147,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     return reply.code(created ? 201 : 200).send(toOut(application));
   });
 
-  instance.patch<{ Params: ApplicationParams }>("/app/:app", async (request) => {
+  instance.patch<{ Params: ApplicationParams }>("/app/:app", operations.patch, async (request) => {
     const { body } = readInput(request, { body: applicationPatch });
     return store.write(async (tx) => {
       const existing = await requireApplication(tx, request.caller, request.params.app);
@@ -116,7 +157,7 @@ export function registerApplications(instance: FastifyInstance, context: ServerC
     });
   });
 
-  instance.delete<{ Params: ApplicationParams }>("/app/:app", async (request, reply) => {
+  instance.delete<{ Params: ApplicationParams }>("/app/:app", operations.delete, async (request, reply) => {
     await store.write(async (tx) => {
       const existing = await requireApplication(tx, request.caller, request.params.app);
       refuseVendorAccount(context, existing);
@@ -194,7 +235,7 @@ async function nameConflict(uid: string | null, write: () => Promise<unknown>): 
 
 function toOut(application: Application): ApplicationOut {
   const { id, uid, name, throttleRate, metadata, createdAt, updatedAt } = application;
-  const policy = policyOut(application.policy);
+  const policy = toPolicyOut(application.policy);
   return {
     id,
     uid,

@@ -5,18 +5,19 @@ import type { Endpoint } from "../core/endpoint.ts";
 import type { AttemptFilter, DueDelivery, Tx } from "../store/store.ts";
 import { notFound, requireApplication } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { requireEndpoint, toEndpointOut, type EndpointOut, type EndpointParams } from "./endpoints.ts";
-import { isoTime, queryFlag } from "./fields.ts";
+import { endpointOut, requireEndpoint, toEndpointOut, type EndpointParams } from "./endpoints.ts";
+import { emptyOut, isoTime, queryFlag, timeOut } from "./fields.ts";
 import { answerAtLeastOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import {
   messageJson,
   messageListQuery,
+  messageOut,
   requireMessage,
   toMessageFilter,
   type MessageParams,
 } from "./messages.ts";
-import { cutPage, mapPage, pageJson, pageQuery, paginate, type ListPage } from "./pagination.ts";
+import { cutPage, mapPage, pageJson, pageOf, pageQuery, paginate, type ListPage } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 /** The contract's `MessageStatus`. A delivery that is being sent shows as pending: it has no answer yet. */
@@ -46,36 +47,95 @@ interface AttemptParams extends MessageParams {
   readonly attempt: string;
 }
 
-interface Status {
-  readonly status: number;
-  readonly statusText: string;
-}
+const status = z.object({
+  status: z.int().describe("0 for success, 1 for pending, 2 for fail."),
+  statusText: z.enum(["success", "pending", "fail"]),
+});
+
+type Status = z.output<typeof status>;
 
 /** The contract's `MessageAttemptOut`. */
-interface AttemptOut extends Status {
-  readonly id: string;
-  readonly msgId: string;
-  readonly endpointId: string;
-  readonly url: string;
-  readonly response: string;
-  readonly responseStatusCode: number;
-  readonly responseDurationMs: number;
-  /** 0 for the schedule, 1 for a resend. */
-  readonly triggerType: number;
-  readonly timestamp: string;
-}
+const attemptOut = status
+  .extend({
+    id: z.string(),
+    msgId: z.string(),
+    endpointId: z.string(),
+    url: z.string(),
+    response: z.string(),
+    responseStatusCode: z.int().describe("0 when no answer came."),
+    responseDurationMs: z.int(),
+    triggerType: z.int().describe("0 for the schedule, 1 for a resend."),
+    timestamp: timeOut,
+  })
+  .meta({ id: "MessageAttemptOut" });
+
+type AttemptOut = z.output<typeof attemptOut>;
 
 /** The contract's `MessageEndpointOut`. */
-interface MessageEndpointOut extends Omit<EndpointOut, "metadata" | "policy" | "tls">, Status {
-  readonly nextAttempt: string | null;
-}
+const destinationOut = endpointOut
+  .omit({ metadata: true, policy: true, tls: true })
+  .extend({ ...status.shape, nextAttempt: timeOut.nullable() })
+  .meta({ id: "MessageEndpointOut" });
+
+type DestinationOut = z.output<typeof destinationOut>;
+
+/** The contract's `EndpointMessageOut`. */
+const endpointMessageOut = messageOut
+  .extend({ ...status.shape, nextAttempt: timeOut.nullable() })
+  .meta({ id: "EndpointMessageOut" });
+
+const listedAttempts = pageOf(
+  attemptOut
+    .extend({ msg: messageOut.nullable().optional().describe("The message, where it is asked for.") })
+    .meta({ id: "ListedMessageAttemptOut" }),
+);
+
+const tag = "Message Attempt";
+const operations = {
+  listByMessage: requiring("ViewBase", {
+    summary: "List a message's attempts",
+    tag,
+    query: attemptListQuery,
+    answers: { 200: listedAttempts },
+  }),
+  listByEndpoint: requiring("ViewBase", {
+    summary: "List an endpoint's attempts",
+    tag,
+    query: attemptListQuery,
+    answers: { 200: listedAttempts },
+  }),
+  get: requiring("ViewBase", { summary: "Get an attempt", tag, answers: { 200: attemptOut } }),
+  destinations: requiring("ViewBase", {
+    summary: "List a message's destinations",
+    tag,
+    query: pageQuery,
+    answers: { 200: pageOf(destinationOut) },
+  }),
+  messages: requiring("ViewBase", {
+    summary: "List an endpoint's messages",
+    tag,
+    query: statusQuery,
+    answers: { 200: pageOf(endpointMessageOut) },
+  }),
+  resend: requiring("CreateAttempts", {
+    summary: "Resend a message",
+    tag,
+    isRepeatable: true,
+    answers: { 202: emptyOut },
+  }),
+  expunge: requiring("organization", {
+    summary: "Delete an attempt's content",
+    tag,
+    answers: { 204: null },
+  }),
+};
 
 export function registerAttempts(instance: FastifyInstance, context: ServerContext): void {
   const { store, publisher } = context;
 
   instance.get<{ Params: MessageParams }>(
     "/app/:app/attempt/msg/:message",
-    requiring("ViewBase"),
+    operations.listByMessage,
     async (request, reply) => {
       const { query } = readInput(request, { query: attemptListQuery });
       const page = await store.read(async (tx) => {
@@ -93,7 +153,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/attempt/endpoint/:endpoint",
-    requiring("ViewBase"),
+    operations.listByEndpoint,
     async (request, reply) => {
       const { query } = readInput(request, { query: attemptListQuery });
       const page = await store.read(async (tx) => {
@@ -107,7 +167,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.get<{ Params: AttemptParams }>(
     "/app/:app/msg/:message/attempt/:attempt",
-    requiring("ViewBase"),
+    operations.get,
     async (request) =>
       store.read(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
@@ -120,17 +180,17 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.get<{ Params: MessageParams }>(
     "/app/:app/msg/:message/endpoint",
-    requiring("ViewBase"),
+    operations.destinations,
     async (request) => {
       const { query } = readInput(request, { query: pageQuery });
-      return store.read(async (tx): Promise<ListPage<MessageEndpointOut>> => {
+      return store.read(async (tx): Promise<ListPage<DestinationOut>> => {
         const application = await requireApplication(tx, request.caller, request.params.app);
         const message = await requireMessage(tx, application, request.params.message);
         const deliveries = (await tx.deliveries.listByMessage(message.id)).toSorted((left, right) =>
           endpointIdOf(left) < endpointIdOf(right) ? -1 : 1,
         );
         const page = await paginate(query, endpointIdOf, cutPage(deliveries, endpointIdOf));
-        const destinations: MessageEndpointOut[] = [];
+        const destinations: DestinationOut[] = [];
         for (const delivery of page.data) {
           const endpoint = await tx.endpoints.find(application.id, delivery.endpointId);
           // An endpoint that has been deleted since cannot be shown; its attempts still are.
@@ -143,7 +203,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/msg",
-    requiring("ViewBase"),
+    operations.messages,
     async (request, reply) => {
       const { query } = readInput(request, { query: statusQuery });
       const page = await store.read(async (tx): Promise<ListPage<DueDelivery>> => {
@@ -170,7 +230,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.post<{ Params: MessageParams & EndpointParams }>(
     "/app/:app/msg/:message/endpoint/:endpoint/resend",
-    requiring("CreateAttempts"),
+    operations.resend,
     async (request, reply) => {
       const { application, message, endpoint } = await store.read(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
@@ -190,6 +250,7 @@ export function registerAttempts(instance: FastifyInstance, context: ServerConte
 
   instance.delete<{ Params: AttemptParams }>(
     "/app/:app/msg/:message/attempt/:attempt/content",
+    operations.expunge,
     async (request, reply) => {
       await store.write(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
@@ -251,7 +312,7 @@ function toOut(attempt: Attempt, withContent: boolean): AttemptOut {
   };
 }
 
-function toDestination(endpoint: Endpoint, delivery: Delivery): MessageEndpointOut {
+function toDestination(endpoint: Endpoint, delivery: Delivery): DestinationOut {
   const { metadata: _, policy: __, tls: ___, ...out } = toEndpointOut(endpoint);
   return { ...out, ...toStatus(delivery.state), nextAttempt: nextAttemptOf(delivery) };
 }

@@ -1,6 +1,7 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
 import { mayUse, type Access, type Caller } from "../core/caller.ts";
 import { ServiceError } from "../errors.ts";
+import type { Operation } from "../operation.ts";
 import type { Callers } from "./callers.ts";
 
 declare module "fastify" {
@@ -14,9 +15,12 @@ declare module "fastify" {
   }
 }
 
-/** A route's options, saying what it asks of its caller. */
-export function requiring(access: Access): { config: { access: Access } } {
-  return { config: { access } };
+/** A route's options: what it asks of its caller, and what the OpenAPI document says of it. */
+export function requiring(
+  access: Access,
+  operation: Operation,
+): { config: { access: Access; operation: Operation } } {
+  return { config: { access, operation } };
 }
 
 /**

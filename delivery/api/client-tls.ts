@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { z } from "zod";
 import { clientTlsProblems, type ClientTls } from "../core/client-tls.ts";
+import { timeOut } from "./fields.ts";
 
 const pem = z.string().nullable();
 
@@ -26,25 +27,32 @@ export function clientTlsIn(now: () => number) {
       if (certificate === null && key === null && ca === null) return null;
       for (const message of clientTlsProblems(tls, now())) issues.addIssue({ code: "custom", message });
       return tls;
-    });
+    })
+    .meta({ id: "ClientTlsIn" });
 }
 
 /** What is shown of a certificate. */
-interface CertificateOut {
-  /** SHA-256, in hex with colons, as `openssl x509 -fingerprint -sha256` prints it. */
-  readonly fingerprint: string;
-  readonly expiresAt: string;
-}
+const certificateOut = z.object({
+  fingerprint: z
+    .string()
+    .describe("SHA-256, in hex with colons, as `openssl x509 -fingerprint -sha256` prints it."),
+  expiresAt: timeOut,
+});
 
 /** What is shown of an endpoint's certificates: enough to tell which ones they are, and when they must be renewed. */
-export interface ClientTlsOut {
-  /** The endpoint's own; null to show none. */
-  readonly certificate: CertificateOut | null;
-  /** Those that vouch for the receiver; null for the public ones. */
-  readonly ca: readonly CertificateOut[] | null;
-}
+export const clientTlsOut = z
+  .object({
+    certificate: certificateOut.nullable().describe("The endpoint's own; null to show none."),
+    ca: z
+      .array(certificateOut)
+      .nullable()
+      .describe("Those that vouch for the receiver; null for the public ones."),
+  })
+  .meta({ id: "ClientTlsOut" });
 
-export function clientTlsOut({ certificate, ca }: ClientTls): ClientTlsOut {
+type CertificateOut = z.output<typeof certificateOut>;
+
+export function toClientTlsOut({ certificate, ca }: ClientTls): z.output<typeof clientTlsOut> {
   return {
     certificate: certificate === null ? null : (certificatesIn(certificate)[0] ?? null),
     ca: ca === null ? null : certificatesIn(ca),

@@ -16,13 +16,15 @@ export const headersField = z.record(z.string(), z.string()).superRefine((entrie
 });
 
 /** The contract's `EndpointHeadersIn`. */
-export const headersIn = z.object({ headers: headersField });
+export const headersIn = z.object({ headers: headersField }).meta({ id: "EndpointHeadersIn" });
 
 /** The contract's `EndpointHeadersPatchIn`, and what newer clients say: a null removes the header, as its name does. */
-export const headersPatch = z.object({
-  headers: z.record(z.string(), z.string().nullable()).default({}),
-  deleteHeaders: z.array(z.string()).default([]),
-});
+export const headersPatch = z
+  .object({
+    headers: z.record(z.string(), z.string().nullable()).default({}),
+    deleteHeaders: z.array(z.string()).default([]),
+  })
+  .meta({ id: "EndpointHeadersPatchIn" });
 
 /**
  * The headers after a patch; names are compared without regard to case.
@@ -45,13 +47,14 @@ export function patchHeaders(before: Headers, patch: z.output<typeof headersPatc
 }
 
 /** The contract's `EndpointHeadersOut`. */
-export interface EndpointHeadersOut {
-  readonly headers: Headers;
-  /** The names of those whose values are not shown. */
-  readonly sensitive: readonly string[];
-}
+export const headersOut = z
+  .object({
+    headers: z.record(z.string(), z.string()),
+    sensitive: z.array(z.string()).describe("The names of those whose values are not shown."),
+  })
+  .meta({ id: "EndpointHeadersOut" });
 
-export function toHeadersOut(headers: Headers): EndpointHeadersOut {
+export function toHeadersOut(headers: Headers): z.output<typeof headersOut> {
   const entries = Object.entries(headers);
   return {
     headers: Object.fromEntries(entries.filter(([name]) => !isSensitiveHeader(name))),

@@ -15,8 +15,15 @@ import {
   type ApplicationParams,
 } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { clientTlsIn, clientTlsOut, type ClientTlsOut } from "./client-tls.ts";
-import { headersField, headersIn, headersPatch, patchHeaders, toHeadersOut } from "./endpoint-headers.ts";
+import { clientTlsIn, clientTlsOut, toClientTlsOut } from "./client-tls.ts";
+import {
+  headersField,
+  headersIn,
+  headersOut,
+  headersPatch,
+  patchHeaders,
+  toHeadersOut,
+} from "./endpoint-headers.ts";
 import { archivedMessage, findArchived } from "./event-types.ts";
 import {
   channelName,
@@ -27,13 +34,14 @@ import {
   metadata,
   textField,
   throttleRate,
+  timeOut,
   uniqueList,
 } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput, validationError } from "./input.ts";
-import { mapPage, paginate, reversedPageQuery } from "./pagination.ts";
-import { changePolicy, deliveryPolicyIn, policyOut, type PolicyOut } from "./policy.ts";
+import { mapPage, pageOf, paginate, reversedPageQuery } from "./pagination.ts";
+import { changePolicy, deliveryPolicyIn, deliveryPolicyOut, toPolicyOut } from "./policy.ts";
 import type { ServerContext } from "./server.ts";
 import { uidAfter, uidField, uidOfNew, type UidKind } from "./uid.ts";
 
@@ -69,7 +77,11 @@ function createShapes(context: ServerContext) {
   const patch = members.extend({ url, tls }).partial();
   const update = patch.required({ url: true });
   const create = update.extend({ secret: secret.nullish(), headers: headersField.nullish() });
-  return { patch: eitherName(patch), update: eitherName(update), create: eitherName(create) };
+  return {
+    patch: eitherName(patch).meta({ id: "EndpointPatch" }),
+    update: eitherName(update).meta({ id: "EndpointUpdate" }),
+    create: eitherName(create).meta({ id: "EndpointIn" }),
+  };
 }
 
 type Shapes = ReturnType<typeof createShapes>;
@@ -93,6 +105,7 @@ const rotateIn = z
       )
       .nullish(),
   })
+  .meta({ id: "EndpointSecretRotateIn" })
   .prefault({});
 
 /** The path parameters of everything that belongs to an endpoint. */
@@ -103,28 +116,101 @@ export interface EndpointParams extends ApplicationParams {
 type EndpointRequest = FastifyRequest<{ Params: EndpointParams }>;
 
 /** The contract's `EndpointOut`, the members that older clients know, and those of this service where they are set. */
-export interface EndpointOut {
-  readonly id: string;
-  readonly uid: string | null;
-  readonly url: string;
-  readonly description: string;
-  readonly disabled: boolean;
-  readonly eventTypes: readonly string[] | null;
-  readonly channels: readonly string[] | null;
-  readonly throttleRate: number | null;
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly createdAt: string;
-  readonly updatedAt: string;
-  readonly filterTypes: readonly string[] | null;
-  readonly rateLimit: number | null;
-  readonly version: number;
-  readonly policy?: PolicyOut;
-  readonly tls?: ClientTlsOut;
+export const endpointOut = z
+  .object({
+    id: z.string(),
+    uid: z.string().nullable(),
+    url: z.string(),
+    description: z.string(),
+    disabled: z.boolean(),
+    eventTypes: z.array(z.string()).readonly().nullable().describe("Null for all."),
+    channels: z.array(z.string()).readonly().nullable().describe("Null for all."),
+    throttleRate: z.int().nullable().describe("Messages per second; null for no limit."),
+    metadata: z.record(z.string(), z.string()),
+    createdAt: timeOut,
+    updatedAt: timeOut,
+    filterTypes: z.array(z.string()).readonly().nullable().describe("The former name of eventTypes."),
+    rateLimit: z.int().nullable().describe("The former name of throttleRate."),
+    version: z.int(),
+    policy: deliveryPolicyOut.optional(),
+    tls: clientTlsOut.optional(),
+  })
+  .meta({ id: "EndpointOut" });
+
+type EndpointOut = z.output<typeof endpointOut>;
+
+/** The contract's `EndpointSecretOut`. */
+const secretOut = z
+  .object({ key: z.string().describe("What the receiver checks signatures with: whsec_… or whpk_….") })
+  .meta({ id: "EndpointSecretOut" });
+
+function createOperations({ create, update, patch }: Shapes) {
+  const tag = "Endpoint";
+  return {
+    list: requiring("ViewBase", {
+      summary: "List endpoints",
+      tag,
+      query: reversedPageQuery,
+      answers: { 200: pageOf(endpointOut) },
+    }),
+    create: requiring("ManageEndpoint", {
+      summary: "Create an endpoint",
+      tag,
+      body: create,
+      isRepeatable: true,
+      answers: { 201: endpointOut },
+    }),
+    get: requiring("ViewBase", { summary: "Get an endpoint", tag, answers: { 200: endpointOut } }),
+    update: requiring("ManageEndpoint", {
+      summary: "Update an endpoint",
+      description: "Makes it where there is none of this uid.",
+      tag,
+      body: update,
+      answers: { 200: endpointOut, 201: endpointOut },
+    }),
+    patch: requiring("ManageEndpoint", {
+      summary: "Patch an endpoint",
+      tag,
+      body: patch,
+      answers: { 200: endpointOut },
+    }),
+    delete: requiring("ManageEndpoint", { summary: "Delete an endpoint", tag, answers: { 204: null } }),
+    secret: requiring("ViewEndpointSecret", {
+      summary: "Get an endpoint's secret",
+      tag,
+      answers: { 200: secretOut },
+    }),
+    rotate: requiring("ManageEndpointSecret", {
+      summary: "Rotate an endpoint's secret",
+      tag,
+      body: rotateIn,
+      isRepeatable: true,
+      answers: { 204: null },
+    }),
+    headers: requiring("ViewBase", {
+      summary: "Get an endpoint's headers",
+      tag,
+      answers: { 200: headersOut },
+    }),
+    updateHeaders: requiring("ManageEndpoint", {
+      summary: "Update an endpoint's headers",
+      tag,
+      body: headersIn,
+      answers: { 204: null },
+    }),
+    patchHeaders: requiring("ManageEndpoint", {
+      summary: "Patch an endpoint's headers",
+      tag,
+      body: headersPatch,
+      answers: { 204: null },
+    }),
+  };
 }
 
 export function registerEndpoints(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
   const shapes = createShapes(context);
+  const operations = createOperations(shapes);
 
   /** Finds an endpoint that this API may change, and stores what it becomes. */
   async function change(
@@ -146,22 +232,18 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     );
   }
 
-  instance.get<{ Params: ApplicationParams }>(
-    "/app/:app/endpoint",
-    requiring("ViewBase"),
-    async (request) => {
-      const { query } = readInput(request, { query: reversedPageQuery });
-      const page = await store.read(async (tx) => {
-        const { id } = await requireApplication(tx, request.caller, request.params.app);
-        return paginate(query, idOf, (range) => tx.endpoints.list(id, range));
-      });
-      return mapPage(page, toEndpointOut);
-    },
-  );
+  instance.get<{ Params: ApplicationParams }>("/app/:app/endpoint", operations.list, async (request) => {
+    const { query } = readInput(request, { query: reversedPageQuery });
+    const page = await store.read(async (tx) => {
+      const { id } = await requireApplication(tx, request.caller, request.params.app);
+      return paginate(query, idOf, (range) => tx.endpoints.list(id, range));
+    });
+    return mapPage(page, toEndpointOut);
+  });
 
   instance.post<{ Params: ApplicationParams }>(
     "/app/:app/endpoint",
-    requiring("ManageEndpoint"),
+    operations.create,
     async (request, reply) => {
       const { body } = readInput(request, { body: shapes.create });
       const answer = await answerOnce(context, request, (keep) =>
@@ -178,15 +260,13 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
     },
   );
 
-  instance.get<{ Params: EndpointParams }>(
-    "/app/:app/endpoint/:endpoint",
-    requiring("ViewBase"),
-    async (request) => toEndpointOut(await find(request)),
+  instance.get<{ Params: EndpointParams }>("/app/:app/endpoint/:endpoint", operations.get, async (request) =>
+    toEndpointOut(await find(request)),
   );
 
   instance.put<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint",
-    requiring("ManageEndpoint"),
+    operations.update,
     async (request, reply) => {
       const { body } = readInput(request, { body: shapes.update });
       const { endpoint, created } = await store.write(async (tx) => {
@@ -211,7 +291,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.patch<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint",
-    requiring("ManageEndpoint"),
+    operations.patch,
     async (request) => {
       const { body } = readInput(request, { body: shapes.patch });
       const patched = await change(request, (endpoint) => ({
@@ -225,7 +305,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.delete<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint",
-    requiring("ManageEndpoint"),
+    operations.delete,
     async (request, reply) => {
       await store.write(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);
@@ -240,7 +320,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/secret",
-    requiring("ViewEndpointSecret"),
+    operations.secret,
     async (request) => {
       const current = (await find(request)).secrets[0];
       if (current === undefined) throw notFound("signing secret of the endpoint", request.params.endpoint);
@@ -250,7 +330,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/secret/rotate",
-    requiring("ManageEndpointSecret"),
+    operations.rotate,
     async (request, reply) => {
       const { body } = readInput(request, { body: rotateIn });
       const overlapMs = (body.gracePeriodSeconds ?? defaultOverlapSeconds) * 1000;
@@ -273,7 +353,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/headers",
-    requiring("ViewBase"),
+    operations.headers,
     async (request) => {
       return toHeadersOut((await find(request)).headers);
     },
@@ -281,7 +361,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.put<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/headers",
-    requiring("ManageEndpoint"),
+    operations.updateHeaders,
     async (request, reply) => {
       const { body } = readInput(request, { body: headersIn });
       await change(request, (endpoint) => ({ ...endpoint, headers: body.headers }));
@@ -291,7 +371,7 @@ export function registerEndpoints(instance: FastifyInstance, context: ServerCont
 
   instance.patch<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/headers",
-    requiring("ManageEndpoint"),
+    operations.patchHeaders,
     async (request, reply) => {
       const { body } = readInput(request, { body: headersPatch });
       await change(request, (endpoint) => ({
@@ -316,7 +396,7 @@ export async function requireEndpoint(tx: Tx, application: Application, idOrUid:
 
 export function toEndpointOut(endpoint: Endpoint): EndpointOut {
   const { filterTypes, throttleRate, tls } = endpoint;
-  const policy = policyOut(endpoint.policy);
+  const policy = toPolicyOut(endpoint.policy);
   return {
     id: endpoint.id,
     uid: endpoint.uid,
@@ -333,7 +413,7 @@ export function toEndpointOut(endpoint: Endpoint): EndpointOut {
     rateLimit: throttleRate,
     version: endpoint.version,
     ...(policy && { policy }),
-    ...(tls && { tls: clientTlsOut(tls) }),
+    ...(tls && { tls: toClientTlsOut(tls) }),
   };
 }
 

@@ -57,7 +57,7 @@ describe("a store that does not answer", () => {
       inbox: false,
       httpsOnly: false,
       defaultSignatureType: "hmac256",
-      limits: { maxBodyBytes: 1000 },
+      limits: { maxBodyBytes: 1000, maxInFlightRequests: 10 },
       logger: createLogger("silent"),
     } as unknown as ServerContext);
     const ready = await server.inject("/readyz");

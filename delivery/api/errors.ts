@@ -1,21 +1,29 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
 import { ServiceError, type Fault } from "../errors.ts";
 import { ConflictError } from "../store/store.ts";
 
 /** The contract's `HttpErrorOut`. */
-export interface ErrorBody {
-  readonly code: string;
-  readonly detail: string;
-}
+export const errorOut = z
+  .object({ code: z.string().describe("Stable, for programs."), detail: z.string().describe("For people.") })
+  .meta({ id: "HttpErrorOut" });
+
+export type ErrorBody = z.output<typeof errorOut>;
 
 /** The contract's `HTTPValidationError`. */
-interface ValidationErrorBody {
-  readonly detail: readonly {
-    readonly loc: readonly string[];
-    readonly msg: string;
-    readonly type: string;
-  }[];
-}
+export const validationErrorOut = z
+  .object({
+    detail: z.array(
+      z.object({
+        loc: z.array(z.string()).describe("The path to what is wrong, such as body, channels, 0."),
+        msg: z.string(),
+        type: z.string(),
+      }),
+    ),
+  })
+  .meta({ id: "HTTPValidationError" });
+
+type ValidationErrorBody = z.output<typeof validationErrorOut>;
 
 interface ErrorAnswer {
   readonly status: number;

@@ -6,11 +6,11 @@ import type { EventType, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { schemasFaults } from "./event-type-schemas.ts";
-import { eventTypeName, isoTime, nameField, queryFlag, textField } from "./fields.ts";
+import { eventTypeName, isoTime, nameField, queryFlag, textField, timeOut } from "./fields.ts";
 import { given } from "./given.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
-import { cutPage, mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import { cutPage, mapPage, orderedPageQuery, pageOf, paginate } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 const featureFlag = eventTypeName;
@@ -34,25 +34,76 @@ const members = z.object({
   featureFlags: z.array(featureFlag).max(100, "An event type has at most 100 feature flags.").nullable(),
 });
 
-const eventTypePatch = members.partial();
-const eventTypeUpdate = eventTypePatch.required({ description: true });
-const eventTypeIn = eventTypeUpdate.extend({ name: eventTypeName });
+const eventTypePatch = members.partial().meta({ id: "EventTypePatch" });
+const eventTypeUpdate = members.partial().required({ description: true }).meta({ id: "EventTypeUpdate" });
+const eventTypeIn = eventTypeUpdate.extend({ name: eventTypeName }).meta({ id: "EventTypeIn" });
 
 type EventTypeUpdate = z.output<typeof eventTypeUpdate>;
 
 /** The contract's `EventTypeOut`, and the members that newer clients know. */
-interface EventTypeOut {
-  readonly name: string;
-  readonly description: string;
-  readonly archived: boolean;
-  readonly deprecated: boolean;
-  readonly schemas: unknown;
-  readonly groupName: string | null;
-  readonly featureFlag: string | null;
-  readonly featureFlags: readonly string[] | null;
-  readonly createdAt: string;
-  readonly updatedAt: string;
-}
+const eventTypeOut = z
+  .object({
+    name: z.string(),
+    description: z.string(),
+    archived: z.boolean(),
+    deprecated: z.boolean(),
+    schemas: z
+      .record(z.string(), z.record(z.string(), z.unknown()))
+      .nullable()
+      .describe("JSON Schemas by version."),
+    groupName: z.string().nullable(),
+    featureFlag: z.string().nullable(),
+    featureFlags: z.array(z.string()).readonly().nullable(),
+    createdAt: timeOut,
+    updatedAt: timeOut,
+  })
+  .meta({ id: "EventTypeOut" });
+
+type EventTypeOut = z.output<typeof eventTypeOut>;
+
+const listQuery = orderedPageQuery.extend({
+  include_archived: queryFlag(false),
+  with_content: queryFlag(false),
+});
+const deleteQuery = z.object({ expunge: queryFlag(false) });
+
+const tag = "Event Type";
+const operations = {
+  list: requiring("ViewBase", {
+    summary: "List event types",
+    tag,
+    query: listQuery,
+    answers: { 200: pageOf(eventTypeOut) },
+  }),
+  create: requiring("organization", {
+    summary: "Create an event type",
+    tag,
+    body: eventTypeIn,
+    isRepeatable: true,
+    answers: { 201: eventTypeOut },
+  }),
+  get: requiring("ViewBase", { summary: "Get an event type", tag, answers: { 200: eventTypeOut } }),
+  update: requiring("organization", {
+    summary: "Update an event type",
+    description: "Makes it where there is none of this name.",
+    tag,
+    body: eventTypeUpdate,
+    answers: { 200: eventTypeOut, 201: eventTypeOut },
+  }),
+  patch: requiring("organization", {
+    summary: "Patch an event type",
+    tag,
+    body: eventTypePatch,
+    answers: { 200: eventTypeOut },
+  }),
+  delete: requiring("organization", {
+    summary: "Delete an event type",
+    description: "Archives it, or removes it where that is asked for.",
+    tag,
+    query: deleteQuery,
+    answers: { 204: null },
+  }),
+};
 
 interface EventTypeParams {
   readonly name: string;
@@ -61,10 +112,8 @@ interface EventTypeParams {
 export function registerEventTypes(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
-  instance.get("/event-type", requiring("ViewBase"), async (request) => {
-    const { query } = readInput(request, {
-      query: orderedPageQuery.extend({ include_archived: queryFlag(false), with_content: queryFlag(false) }),
-    });
+  instance.get("/event-type", operations.list, async (request) => {
+    const { query } = readInput(request, { query: listQuery });
     const { caller } = request;
     const page = await (caller.limits === null
       ? store.read((tx) =>
@@ -78,7 +127,7 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     );
   });
 
-  instance.post("/event-type", async (request, reply) => {
+  instance.post("/event-type", operations.create, async (request, reply) => {
     const { body } = readInput(request, { body: eventTypeIn });
     const answer = await answerOnce(context, request, (keep) =>
       store.write(async (tx) => {
@@ -98,25 +147,29 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     return sendAnswer(reply, answer);
   });
 
-  instance.get<{ Params: EventTypeParams }>("/event-type/:name", requiring("ViewBase"), async (request) =>
+  instance.get<{ Params: EventTypeParams }>("/event-type/:name", operations.get, async (request) =>
     toOut(await store.read((tx) => requireEventType(tx, request.caller, request.params.name))),
   );
 
-  instance.put<{ Params: EventTypeParams }>("/event-type/:name", async (request, reply) => {
-    const { body } = readInput(request, { body: eventTypeUpdate });
-    const { name } = request.params;
-    if (!eventTypeName.safeParse(name).success) throw notFound("event type", name);
-    const { eventType, created } = await store.write(async (tx) => {
-      const existing = await tx.eventTypes.find(request.caller.organizationId, name);
-      return {
-        eventType: await save(tx, request.caller, existing, name, body, context.now()),
-        created: existing === undefined,
-      };
-    });
-    return reply.code(created ? 201 : 200).send(toOut(eventType));
-  });
+  instance.put<{ Params: EventTypeParams }>(
+    "/event-type/:name",
+    operations.update,
+    async (request, reply) => {
+      const { body } = readInput(request, { body: eventTypeUpdate });
+      const { name } = request.params;
+      if (!eventTypeName.safeParse(name).success) throw notFound("event type", name);
+      const { eventType, created } = await store.write(async (tx) => {
+        const existing = await tx.eventTypes.find(request.caller.organizationId, name);
+        return {
+          eventType: await save(tx, request.caller, existing, name, body, context.now()),
+          created: existing === undefined,
+        };
+      });
+      return reply.code(created ? 201 : 200).send(toOut(eventType));
+    },
+  );
 
-  instance.patch<{ Params: EventTypeParams }>("/event-type/:name", async (request) => {
+  instance.patch<{ Params: EventTypeParams }>("/event-type/:name", operations.patch, async (request) => {
     const { body } = readInput(request, { body: eventTypePatch });
     return store.write(async (tx) => {
       const existing = await requireEventType(tx, request.caller, request.params.name);
@@ -126,15 +179,19 @@ export function registerEventTypes(instance: FastifyInstance, context: ServerCon
     });
   });
 
-  instance.delete<{ Params: EventTypeParams }>("/event-type/:name", async (request, reply) => {
-    const { query } = readInput(request, { query: z.object({ expunge: queryFlag(false) }) });
-    await store.write(async (tx) => {
-      const existing = await requireEventType(tx, request.caller, request.params.name);
-      if (query.expunge) await tx.eventTypes.delete(existing.organizationId, existing.name);
-      else await tx.eventTypes.update({ ...existing, archived: true, updatedAt: context.now() });
-    });
-    return reply.code(204).send();
-  });
+  instance.delete<{ Params: EventTypeParams }>(
+    "/event-type/:name",
+    operations.delete,
+    async (request, reply) => {
+      const { query } = readInput(request, { query: deleteQuery });
+      await store.write(async (tx) => {
+        const existing = await requireEventType(tx, request.caller, request.params.name);
+        if (query.expunge) await tx.eventTypes.delete(existing.organizationId, existing.name);
+        else await tx.eventTypes.update({ ...existing, archived: true, updatedAt: context.now() });
+      });
+      return reply.code(204).send();
+    },
+  );
 }
 
 /** The event types that the caller sees, by name. */
@@ -220,7 +277,7 @@ function toOut(eventType: EventType): EventTypeOut {
     description: eventType.description,
     archived: eventType.archived,
     deprecated: eventType.deprecated,
-    schemas: eventType.schemas === null ? null : JSON.parse(eventType.schemas),
+    schemas: eventType.schemas === null ? null : (JSON.parse(eventType.schemas) as EventTypeOut["schemas"]),
     groupName: eventType.groupName,
     featureFlag: eventType.featureFlags?.[0] ?? null,
     featureFlags: eventType.featureFlags,

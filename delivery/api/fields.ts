@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { isDeliverableUrl } from "../core/target.ts";
+import { documentedAs } from "../operation.ts";
 
 /** Shapes that several resources have in common, with the contract's patterns and bounds. */
 
@@ -39,7 +40,11 @@ export function uniqueList(what: string, item: z.ZodString, maxItems = 1000): z.
     .array(item)
     .min(1, `The list of ${what} must not be empty: say null for all.`)
     .max(maxItems, `The list of ${what} must have at most ${maxItems} items.`)
-    .refine((items) => new Set(items).size === items.length, `The list of ${what} has an item twice.`);
+    .refine(
+      (items) => new Set(items).size === items.length,
+      `The list of ${what} must not have an item twice.`,
+    )
+    .meta({ uniqueItems: true });
 }
 
 /** Messages per second. */
@@ -65,22 +70,29 @@ export const endpointUrl = z
 
 /** A flag in a query string. */
 export function queryFlag(byDefault: boolean): z.ZodType<boolean> {
-  return z
+  const flag = z
     .enum(["true", "false"], 'This must be "true" or "false".')
-    .transform((flag) => flag === "true")
+    .transform((text) => text === "true")
     .default(byDefault);
+  return documentedAs(flag, { type: "boolean", default: byDefault });
 }
 
 /** A time in a query string, in milliseconds since the epoch. */
-export const queryTime = z.iso
-  .datetime({ offset: true, error: 'This must be a time such as "2026-01-31T12:00:00Z".' })
-  .transform((text) => Date.parse(text));
+export const queryTime = documentedAs(
+  z.iso
+    .datetime({ offset: true, error: 'This must be a time such as "2026-01-31T12:00:00Z".' })
+    .transform((text) => Date.parse(text)),
+  { type: "string", format: "date-time" },
+);
 
 /** Event types in a query string: separated by commas, or the parameter several times. */
-export const queryEventTypes = z
-  .union([z.string(), z.array(z.string())])
-  .transform((value) => [value].flat().flatMap((item) => item.split(",")))
-  .pipe(z.array(vendorEventType));
+export const queryEventTypes = documentedAs(
+  z
+    .union([z.string(), z.array(z.string())])
+    .transform((value) => [value].flat().flatMap((item) => item.split(",")))
+    .pipe(z.array(vendorEventType)),
+  z.array(vendorEventType),
+);
 
 /** A member that is known elsewhere and not here: better refused than silently without effect. */
 export function refused(remedy: string): z.ZodType<null | undefined> {
@@ -102,6 +114,12 @@ export function eitherName<Shape extends z.ZodObject>(shape: Shape): Shape {
     }
   });
 }
+
+/** A time in an answer, as `isoTime` writes it. */
+export const timeOut = z.string().meta({ format: "date-time" });
+
+/** The answer that says no more than its status. */
+export const emptyOut = z.object({}).meta({ id: "EmptyResponse" });
 
 /** How the API writes down a time. */
 export function isoTime(time: number): string {

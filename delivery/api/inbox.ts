@@ -5,8 +5,9 @@ import type { ReceivedRequest, Verification } from "../core/dialect.ts";
 import type { Endpoint } from "../core/endpoint.ts";
 import { newId } from "../core/ids.ts";
 import { headerProblems } from "../core/wire-headers.ts";
+import type { Operation } from "../operation.ts";
 import { requiring } from "./auth.ts";
-import { isoTime } from "./fields.ts";
+import { isoTime, timeOut } from "./fields.ts";
 import { addJsonParser, readInput } from "./input.ts";
 import { createReceivedRequests } from "./received-requests.ts";
 import { isSensitiveHeader } from "./sensitive-headers.ts";
@@ -17,27 +18,34 @@ const maxBodyCharacters = 65_536;
 /** A URL's query is taken off parameter by parameter to find whose it is; a GET delivery has appended some. */
 const maxParameters = 32;
 
+const inboxRequestOut = z
+  .object({
+    id: z.string().describe("req_ and a time-ordered id."),
+    receivedAt: timeOut,
+    method: z.string(),
+    url: z.string().describe("As it was addressed."),
+    headers: z
+      .record(z.string(), z.string())
+      .describe("Names in lower case; what may be a secret shows as ***."),
+    body: z.string().describe(`The first ${maxBodyCharacters} characters.`),
+    verified: z.boolean(),
+    by: z
+      .enum(["signature", "credentials"])
+      .nullable()
+      .describe(
+        "What proved it: the signature, or for a vendor that signs nothing the endpoint's own headers.",
+      ),
+    application: z.string().nullable().describe("The uid (else the id) of the application, when verified."),
+    endpointId: z.string().nullable(),
+    reasons: z
+      .array(z.string())
+      .readonly()
+      .describe("Why not, for each endpoint that it could have been for."),
+  })
+  .meta({ id: "InboxRequestOut" });
+
 /** A request as the inbox shows it: whether it is what one of the service's own endpoints should get. */
-export interface InboxRequest {
-  /** `req_` and a time-ordered id. */
-  readonly id: string;
-  readonly receivedAt: string;
-  readonly method: string;
-  /** As it was addressed. */
-  readonly url: string;
-  /** Names in lower case; what may be a secret shows as `***`. */
-  readonly headers: Readonly<Record<string, string>>;
-  /** The first 65,536 characters. */
-  readonly body: string;
-  readonly verified: boolean;
-  /** What proved it: the signature, or for a vendor that signs nothing the endpoint's own headers. */
-  readonly by: "signature" | "credentials" | null;
-  /** The uid (else the id) of the application, when verified. */
-  readonly application: string | null;
-  readonly endpointId: string | null;
-  /** Why not, for each endpoint that it could have been for. */
-  readonly reasons: readonly string[];
-}
+export type InboxRequest = z.output<typeof inboxRequestOut>;
 
 interface RecordedRequest {
   readonly shown: InboxRequest;
@@ -45,28 +53,59 @@ interface RecordedRequest {
   readonly organizationId: string | null;
 }
 
-const answerIn = z.object({
-  status: z
-    .int("The status must be a whole number.")
-    .min(200, "The status must be at least 200.")
-    .max(599, "The status must be at most 599.")
-    .default(204),
-  headers: z
-    .record(z.string(), z.string())
-    .superRefine((headers, issues) => {
-      for (const message of headerProblems(headers)) issues.addIssue({ code: "custom", message });
-    })
-    .default({}),
-  body: z
-    .string()
-    .max(maxBodyCharacters, `The body must have at most ${maxBodyCharacters} characters.`)
-    .default(""),
-  delayMs: z
-    .int("The delay must be a whole number of milliseconds.")
-    .min(0, "The delay must be at least 0.")
-    .max(60_000, "The delay must be at most 60000 milliseconds.")
-    .default(0),
-});
+const answerIn = z
+  .object({
+    status: z
+      .int("The status must be a whole number.")
+      .min(200, "The status must be at least 200.")
+      .max(599, "The status must be at most 599.")
+      .default(204),
+    headers: z
+      .record(z.string(), z.string())
+      .superRefine((headers, issues) => {
+        for (const message of headerProblems(headers)) issues.addIssue({ code: "custom", message });
+      })
+      .default({}),
+    body: z
+      .string()
+      .max(maxBodyCharacters, `The body must have at most ${maxBodyCharacters} characters.`)
+      .default(""),
+    delayMs: z
+      .int("The delay must be a whole number of milliseconds.")
+      .min(0, "The delay must be at least 0.")
+      .max(60_000, "The delay must be at most 60000 milliseconds.")
+      .default(0),
+  })
+  .meta({ id: "InboxAnswerIn" });
+
+const requestsQuery = z.object({ after: z.string().optional() });
+
+const tag = "Inbox";
+const receiveOperation: Operation = {
+  summary: "Receive a request",
+  description: "Answers as the inbox was told to: 204 at first.",
+  tag,
+  body: z.unknown(),
+  bodyType: "*/*",
+  isOpen: true,
+  answers: { 204: null, default: "text/plain" },
+};
+const operations = {
+  list: requiring("organization", {
+    summary: "List received requests",
+    description: "The administrator sees all of them, others the verified ones to their own endpoints.",
+    tag,
+    query: requestsQuery,
+    answers: { 200: z.object({ data: z.array(inboxRequestOut) }) },
+  }),
+  answer: requiring("admin", {
+    summary: "Tell an inbox what to answer",
+    tag,
+    body: answerIn,
+    answers: { 204: null },
+  }),
+  clear: requiring("admin", { summary: "Clear an inbox", tag, answers: { 204: null } }),
+};
 
 /** What the inbox answers; 204 at once unless it is told otherwise. */
 type InboxAnswer = z.output<typeof answerIn>;
@@ -106,6 +145,7 @@ export function registerInbox(
       method: [...receivingMethods],
       url: "/inbox/:name",
       exposeHeadRoute: false,
+      config: { operation: receiveOperation },
       handler: async (request, reply) => {
         const { name } = request.params;
         const { shown, organizationId } = await examine(context, request);
@@ -125,8 +165,8 @@ export function registerInbox(
     addJsonParser(managing);
     managing.addHook("onRequest", authenticated);
 
-    managing.get<{ Params: InboxParams }>("/inbox/:name/requests", async (request) => {
-      const { query } = readInput(request, { query: z.object({ after: z.string().optional() }) });
+    managing.get<{ Params: InboxParams }>("/inbox/:name/requests", operations.list, async (request) => {
+      const { query } = readInput(request, { query: requestsQuery });
       const { after = "" } = query;
       const { isAdmin, organizationId } = request.caller;
       const data = received
@@ -139,7 +179,7 @@ export function registerInbox(
 
     managing.put<{ Params: InboxParams }>(
       "/inbox/:name/answer",
-      requiring("admin"),
+      operations.answer,
       async (request, reply) => {
         const { body } = readInput(request, { body: answerIn });
         answers.set(request.params.name, body);
@@ -147,7 +187,7 @@ export function registerInbox(
       },
     );
 
-    managing.delete<{ Params: InboxParams }>("/inbox/:name", requiring("admin"), async (request, reply) => {
+    managing.delete<{ Params: InboxParams }>("/inbox/:name", operations.clear, async (request, reply) => {
       received.clear(request.params.name);
       answers.delete(request.params.name);
       return reply.code(204).send();

@@ -61,7 +61,7 @@ export function bodyText(request: FastifyRequest): string {
 }
 
 /**
- * Reads a request's body and query by their shapes.
+ * Reads a request's body and query by their shapes, which are those that its route is documented with.
  *
  * @throws ServiceError `validation` with every fault of both; `bad_request` when a body is needed and missing
  */
@@ -69,6 +69,7 @@ export function readInput<Body extends z.ZodType = z.ZodUndefined, Query extends
   request: FastifyRequest,
   shapes: { body?: Body; query?: Query },
 ): { body: z.output<Body>; query: z.output<Query> } {
+  requireDocumented(request, shapes);
   const value = (request.body as JsonBody | undefined)?.value;
   const body = shapes.body?.safeParse(value, { reportInput: true });
   if (body?.success === false && value === undefined) {
@@ -78,6 +79,19 @@ export function readInput<Body extends z.ZodType = z.ZodUndefined, Query extends
   const faults = [...faultsOf(body?.error, ["body"]), ...faultsOf(query?.error, ["query"])];
   if (faults.length > 0) throw validationError(faults);
   return { body: body?.data as z.output<Body>, query: query?.data as z.output<Query> };
+}
+
+/** So that the OpenAPI document cannot say one thing and the route do another. */
+function requireDocumented(
+  { method, routeOptions: { url, config } }: FastifyRequest,
+  { body, query }: { body?: z.ZodType; query?: z.ZodType },
+): void {
+  const documented = config.operation;
+  const isDocumented =
+    (body === undefined || [documented?.body].flat().includes(body)) &&
+    (query === undefined || documented?.query === query);
+  if (!isDocumented)
+    throw new Error(`${method} ${url ?? ""} reads by a shape that it is not documented with`);
 }
 
 /** What is wrong with a value by its shape, which was parsed with `reportInput`; nothing without an error. */

@@ -2,23 +2,66 @@ import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { Message } from "../core/message.ts";
 import { ServiceError, type Fault } from "../errors.ts";
+import { documentedAs } from "../operation.ts";
 import { ConflictError } from "../store/store.ts";
+import { publishing } from "./admission.ts";
 import { notFound, type ApplicationParams } from "./application-access.ts";
-import { toErrorAnswer } from "./errors.ts";
+import { toErrorAnswer, validationErrorOut } from "./errors.ts";
 import { queryFlag } from "./fields.ts";
 import { answerParts, type Answer } from "./idempotency.ts";
 import { bodyText, faultsOf, readInput, validationError } from "./input.ts";
-import { catalogueOf, messageJson, messageShape, publish, toNewEvent } from "./messages.ts";
+import {
+  catalogueOf,
+  messageJson,
+  messageOut,
+  messageShape,
+  publish,
+  toNewEvent,
+  vendorMessageIn,
+} from "./messages.ts";
 import { findRawMembers } from "./raw-member.ts";
 import type { ServerContext } from "./server.ts";
 
 const maxMessages = 100;
 
-const batchIn = z.object({
-  messages: z
-    .array(z.unknown())
-    .min(1, "The list of messages must not be empty.")
-    .max(maxMessages, `A batch has at most ${maxMessages} messages: send more of them.`),
+const batchIn = z
+  .object({
+    messages: z
+      // Each is looked at by itself, so that one that is wrong is refused alone.
+      .array(documentedAs(z.unknown(), vendorMessageIn))
+      .min(1, "The list of messages must not be empty.")
+      .max(maxMessages, `A batch has at most ${maxMessages} messages: send more of them.`),
+  })
+  .meta({ id: "MessageBatchIn" });
+
+const failureOut = z
+  .object({
+    status: z.int(),
+    retryAfterSeconds: z.number().optional(),
+    code: z.string().optional().describe("There where detail is a text."),
+    detail: z.union([z.string(), validationErrorOut.shape.detail]),
+  })
+  .describe("What the message alone would have been answered with.");
+
+const batchOut = z
+  .object({
+    data: z
+      .array(z.union([messageOut, z.object({ error: failureOut })]))
+      .describe("For each message, in their order, the message or why it is refused."),
+  })
+  .meta({ id: "MessageBatchOut" });
+
+const batchQuery = z.object({ with_content: queryFlag(false) });
+
+const operation = publishing({
+  summary: "Create several messages",
+  description:
+    "Each is accepted or refused for itself. Where all are to be tried again later, so is the request.",
+  tag: "Message",
+  query: batchQuery,
+  body: batchIn,
+  isRepeatable: true,
+  answers: { 202: batchOut },
 });
 
 /**
@@ -28,11 +71,8 @@ const batchIn = z.object({
 export function registerMessageBatch(instance: FastifyInstance, context: ServerContext): void {
   const { directory } = context;
 
-  instance.post<{ Params: ApplicationParams }>("/app/:app/msg/batch", async (request, reply) => {
-    const { body, query } = readInput(request, {
-      body: batchIn,
-      query: z.object({ with_content: queryFlag(false) }),
-    });
+  instance.post<{ Params: ApplicationParams }>("/app/:app/msg/batch", operation, async (request, reply) => {
+    const { body, query } = readInput(request, { body: batchIn, query: batchQuery });
     const known = await directory.findByName(request.caller.organizationId, request.params.app);
     if (known === undefined) throw notFound("application", request.params.app);
     const { application } = known;

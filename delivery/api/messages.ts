@@ -6,6 +6,7 @@ import type { Message } from "../core/message.ts";
 import type { Fault } from "../errors.ts";
 import type { EventType, NewKeptAnswer, Tx } from "../store/store.ts";
 import type { NewEvent } from "../worker/publisher.ts";
+import { publishing } from "./admission.ts";
 import { notFound, requireApplication, type ApplicationParams } from "./application-access.ts";
 import { applicationIn, insertApplication } from "./applications.ts";
 import { requiring } from "./auth.ts";
@@ -21,12 +22,13 @@ import {
   queryTime,
   refused,
   textField,
+  timeOut,
   uniqueList,
   vendorEventType,
 } from "./fields.ts";
 import { answerOnce, sendAnswer, type Answer } from "./idempotency.ts";
 import { bodyFault, bodyText, maxNesting, readInput, validationError } from "./input.ts";
-import { mapPage, pageJson, pageQuery, paginate } from "./pagination.ts";
+import { mapPage, pageJson, pageOf, pageQuery, paginate } from "./pagination.ts";
 import { findRawMember, isDeeperThan } from "./raw-member.ts";
 import type { ServerContext } from "./server.ts";
 import { uidField, type UidKind } from "./uid.ts";
@@ -92,7 +94,7 @@ function createMessageIn(eventType: z.ZodString) {
 }
 
 const messageIn = createMessageIn(eventTypeName);
-const vendorMessageIn = createMessageIn(vendorEventType);
+export const vendorMessageIn = createMessageIn(vendorEventType).meta({ id: "MessageIn" });
 
 /** A message as it is given. */
 export type MessageIn = Omit<z.output<typeof messageIn>, "deliverAt">;
@@ -115,21 +117,59 @@ export interface MessageParams extends ApplicationParams {
 }
 
 /** The contract's `MessageOut`, and what newer clients know; its `payload` is added as it was published. */
-interface MessageOut {
-  readonly id: string;
-  readonly eventType: string;
-  readonly eventId: string | null;
-  readonly channels: readonly string[] | null;
-  readonly tags: readonly string[] | null;
-  readonly timestamp: string;
-  /** This service's own; there where the message has one. */
-  readonly orderingKey?: string;
-}
+export const messageOut = z
+  .object({
+    id: z.string(),
+    eventType: z.string(),
+    eventId: z.string().nullable(),
+    channels: z.array(z.string()).readonly().nullable(),
+    tags: z.array(z.string()).readonly().nullable(),
+    timestamp: timeOut,
+    orderingKey: z.string().optional().describe("This service's own; there where the message has one."),
+    payload: z
+      .record(z.string(), z.unknown())
+      .describe("As it was published, byte for byte; {} without content, expired where it was expunged."),
+  })
+  .meta({ id: "MessageOut" });
+
+type MessageOut = Omit<z.output<typeof messageOut>, "payload">;
+
+const tag = "Message";
+const operations = {
+  create: publishing({
+    summary: "Create a message",
+    description:
+      "Publishes an event: when this is answered, the message and its deliveries are on disk. An application that is " +
+      "not there may be brought along.",
+    tag,
+    query: contentQuery,
+    body: [vendorMessageIn, messageIn],
+    isRepeatable: true,
+    answers: { 202: messageOut },
+  }),
+  list: requiring("ViewBase", {
+    summary: "List messages",
+    tag,
+    query: messageListQuery,
+    answers: { 200: pageOf(messageOut) },
+  }),
+  get: requiring("ViewBase", {
+    summary: "Get a message",
+    tag,
+    query: contentQuery,
+    answers: { 200: messageOut },
+  }),
+  expunge: requiring("organization", {
+    summary: "Delete a message's content",
+    tag,
+    answers: { 204: null },
+  }),
+};
 
 export function registerMessages(instance: FastifyInstance, context: ServerContext): void {
   const { store, directory } = context;
 
-  instance.post<{ Params: ApplicationParams }>("/app/:app/msg", async (request, reply) => {
+  instance.post<{ Params: ApplicationParams }>("/app/:app/msg", operations.create, async (request, reply) => {
     const { organizationId } = request.caller;
     const known = (await directory.findByName(organizationId, request.params.app))?.application;
     const { body, query } = readInput(request, { body: messageShape(context, known), query: contentQuery });
@@ -156,25 +196,21 @@ export function registerMessages(instance: FastifyInstance, context: ServerConte
     return sendAnswer(reply, answer);
   });
 
-  instance.get<{ Params: ApplicationParams }>(
-    "/app/:app/msg",
-    requiring("ViewBase"),
-    async (request, reply) => {
-      const { query } = readInput(request, { query: messageListQuery });
-      const page = await store.read(async (tx) => {
-        const { id } = await requireApplication(tx, request.caller, request.params.app);
-        return paginate({ ...query, order: "descending" }, idOf, (range) =>
-          tx.messages.list({ ...toMessageFilter(query), applicationId: id }, range),
-        );
-      });
-      const body = pageJson(mapPage(page, (message) => messageJson(message, query.with_content)));
-      return sendAnswer(reply, { status: 200, body });
-    },
-  );
+  instance.get<{ Params: ApplicationParams }>("/app/:app/msg", operations.list, async (request, reply) => {
+    const { query } = readInput(request, { query: messageListQuery });
+    const page = await store.read(async (tx) => {
+      const { id } = await requireApplication(tx, request.caller, request.params.app);
+      return paginate({ ...query, order: "descending" }, idOf, (range) =>
+        tx.messages.list({ ...toMessageFilter(query), applicationId: id }, range),
+      );
+    });
+    const body = pageJson(mapPage(page, (message) => messageJson(message, query.with_content)));
+    return sendAnswer(reply, { status: 200, body });
+  });
 
   instance.get<{ Params: MessageParams }>(
     "/app/:app/msg/:message",
-    requiring("ViewBase"),
+    operations.get,
     async (request, reply) => {
       const { query } = readInput(request, { query: contentQuery });
       const message = await store.read(async (tx) =>
@@ -188,14 +224,18 @@ export function registerMessages(instance: FastifyInstance, context: ServerConte
     },
   );
 
-  instance.delete<{ Params: MessageParams }>("/app/:app/msg/:message/content", async (request, reply) => {
-    await store.write(async (tx) => {
-      const application = await requireApplication(tx, request.caller, request.params.app);
-      const message = await requireMessage(tx, application, request.params.message);
-      await tx.messages.expunge(application.id, message.id);
-    });
-    return reply.code(204).send();
-  });
+  instance.delete<{ Params: MessageParams }>(
+    "/app/:app/msg/:message/content",
+    operations.expunge,
+    async (request, reply) => {
+      await store.write(async (tx) => {
+        const application = await requireApplication(tx, request.caller, request.params.app);
+        const message = await requireMessage(tx, application, request.params.message);
+        await tx.messages.expunge(application.id, message.id);
+      });
+      return reply.code(204).send();
+    },
+  );
 }
 
 /** The shape of what is published to an application; one that is not there yet is none of a vendor's. */

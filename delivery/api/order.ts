@@ -8,7 +8,7 @@ import type { OrderHead, Tx } from "../store/store.ts";
 import { notFound, requireApplication } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { requireEndpoint, type EndpointParams } from "./endpoints.ts";
-import { isoTime } from "./fields.ts";
+import { emptyOut, isoTime, timeOut } from "./fields.ts";
 import { answerAtLeastOnce, answerOnce, sendAnswer, type Answer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import { requireMessage } from "./messages.ts";
@@ -16,23 +16,59 @@ import { pageQuery } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 /** By id or event id. */
-const messageIn = z.object({ messageId: z.string().min(1).max(256) });
+const messageIn = z.object({ messageId: z.string().min(1).max(256) }).meta({ id: "OrderedMessageIn" });
 
 /** What stands first in an order. */
-interface OrderHeadOut {
-  /** The ordering key; null where the endpoint as a whole is in order, and for messages without one. */
-  readonly key: string | null;
-  readonly msgId: string;
-  readonly eventType: string | null;
-  readonly eventId: string | null;
-  /** Attempts made so far, since the last resend. */
-  readonly attempts: number;
-  /** `blocked`: its attempts are used up, and those behind it wait until it is skipped or sent again. */
-  readonly status: "waiting" | "sending" | "blocked";
-  readonly nextAttempt: string | null;
-  /** How many wait behind it. */
-  readonly behind: number;
-}
+const orderHeadOut = z
+  .object({
+    key: z
+      .string()
+      .nullable()
+      .describe(
+        "The ordering key; null where the endpoint as a whole is in order, and for messages without one.",
+      ),
+    msgId: z.string(),
+    eventType: z.string().nullable(),
+    eventId: z.string().nullable(),
+    attempts: z.int().describe("Attempts made so far, since the last resend."),
+    status: z
+      .enum(["waiting", "sending", "blocked"])
+      .describe(
+        "blocked: its attempts are used up, and those behind it wait until it is skipped or sent again.",
+      ),
+    nextAttempt: timeOut.nullable(),
+    behind: z.int().describe("How many wait behind it."),
+  })
+  .meta({ id: "OrderHeadOut" });
+
+type OrderHeadOut = z.output<typeof orderHeadOut>;
+
+const headsQuery = pageQuery.pick({ limit: true });
+
+const tag = "Order";
+const operations = {
+  heads: requiring("ViewBase", {
+    summary: "List what stands first in an endpoint's order",
+    tag,
+    query: headsQuery,
+    answers: { 200: z.object({ data: z.array(orderHeadOut), done: z.boolean() }) },
+  }),
+  skip: requiring("ManageEndpoint", {
+    summary: "Skip a message in an endpoint's order",
+    description: "It fails, and what is behind it goes on.",
+    tag,
+    body: messageIn,
+    isRepeatable: true,
+    answers: { 202: emptyOut },
+  }),
+  retry: requiring("CreateAttempts", {
+    summary: "Retry what stands first in an endpoint's order",
+    tag,
+    body: messageIn,
+    isRepeatable: true,
+    answers: { 202: emptyOut },
+  }),
+};
 
 /**
  * Endpoints that take messages in order, which is this service's own: what stands first, and a hand for what is blocked.
@@ -42,9 +78,9 @@ export function registerOrder(instance: FastifyInstance, context: ServerContext)
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/order",
-    requiring("ViewBase"),
+    operations.heads,
     async (request) => {
-      const { limit } = readInput(request, { query: pageQuery.pick({ limit: true }) }).query;
+      const { limit } = readInput(request, { query: headsQuery }).query;
       return store.read(async (tx) => {
         const { application, endpoint } = await findEndpoint(tx, request);
         const heads = await tx.deliveries.listHeads(endpoint.id, limit + 1);
@@ -59,7 +95,7 @@ export function registerOrder(instance: FastifyInstance, context: ServerContext)
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/order/skip",
-    requiring("ManageEndpoint"),
+    operations.skip,
     async (request, reply) => {
       const { body } = readInput(request, { body: messageIn });
       const now = await store.now();
@@ -79,7 +115,7 @@ export function registerOrder(instance: FastifyInstance, context: ServerContext)
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/order/retry",
-    requiring("CreateAttempts"),
+    operations.retry,
     async (request, reply) => {
       const { body } = readInput(request, { body: messageIn });
       const answer = await answerAtLeastOnce(context, request, async () => {

@@ -6,22 +6,41 @@ import { ServiceError } from "../errors.ts";
 import { ConflictError, type Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { isoTime, nameField, textField } from "./fields.ts";
+import { isoTime, nameField, textField, timeOut } from "./fields.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
-import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import { mapPage, orderedPageQuery, pageOf, paginate } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
-const organizationIn = z.object({
-  id: nameField("id", 64).optional(),
-  name: textField("name", 256).min(1, "The name must not be empty."),
-});
+const organizationIn = z
+  .object({
+    id: nameField("id", 64).optional(),
+    name: textField("name", 256).min(1, "The name must not be empty."),
+  })
+  .meta({ id: "OrganizationIn" });
 
-interface OrganizationOut {
-  readonly id: string;
-  readonly name: string;
-  readonly createdAt: string;
-}
+const organizationOut = z
+  .object({ id: z.string(), name: z.string(), createdAt: timeOut })
+  .meta({ id: "OrganizationOut" });
+
+type OrganizationOut = z.output<typeof organizationOut>;
+
+const tag = "Organization";
+const operations = {
+  list: requiring("admin", {
+    summary: "List organizations",
+    tag,
+    query: orderedPageQuery,
+    answers: { 200: pageOf(organizationOut) },
+  }),
+  create: requiring("admin", {
+    summary: "Create an organization",
+    tag,
+    body: organizationIn,
+    isRepeatable: true,
+    answers: { 201: organizationOut },
+  }),
+};
 
 /** The path parameters of everything that belongs to an organization. */
 export interface OrganizationParams {
@@ -32,13 +51,13 @@ export interface OrganizationParams {
 export function registerOrganizations(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
-  instance.get("/organization", requiring("admin"), async (request) => {
+  instance.get("/organization", operations.list, async (request) => {
     const { query } = readInput(request, { query: orderedPageQuery });
     const page = await store.read((tx) => paginate(query, idOf, (range) => tx.organizations.list(range)));
     return mapPage(page, toOut);
   });
 
-  instance.post("/organization", requiring("admin"), async (request, reply) => {
+  instance.post("/organization", operations.create, async (request, reply) => {
     const { body } = readInput(request, { body: organizationIn });
     const answer = await answerOnce(context, request, (keep) =>
       store.write(async (tx) => {

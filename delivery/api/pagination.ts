@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { documentedAs } from "../operation.ts";
 import type { Page } from "../store/store.ts";
 
 const defaultLimit = 50;
@@ -6,12 +7,15 @@ const maxLimit = 250;
 
 /** The query of a list. `iterator` is opaque to the caller: what the last page gave. */
 export const pageQuery = z.object({
-  limit: z
-    .string()
-    .regex(/^\d{1,9}$/, "The limit must be a whole number.")
-    .transform(Number)
-    .refine((limit) => limit <= maxLimit, `The limit must be from 0 to ${maxLimit}.`)
-    .default(defaultLimit),
+  limit: documentedAs(
+    z
+      .string()
+      .regex(/^\d{1,9}$/, "The limit must be a whole number.")
+      .transform(Number)
+      .refine((limit) => limit <= maxLimit, `The limit must be from 0 to ${maxLimit}.`)
+      .default(defaultLimit),
+    { type: "integer", minimum: 0, maximum: maxLimit, default: defaultLimit },
+  ),
   iterator: z
     .string()
     .regex(/^-?[a-zA-Z0-9\-_.]{1,258}$/, "The iterator must be one that a list has answered with.")
@@ -42,6 +46,19 @@ export interface ListPage<T> {
   readonly prevIterator: string | null;
   /** Whether nothing more lies in the direction that was asked for. */
   readonly done: boolean;
+}
+
+/** The shape of a page of such items. */
+export function pageOf(item: z.ZodType): z.ZodType {
+  const name = z.globalRegistry.get(item)?.id;
+  return z
+    .object({
+      data: z.array(item),
+      iterator: z.string().nullable().describe("Goes on behind this page."),
+      prevIterator: z.string().nullable().describe("Goes back before this page."),
+      done: z.boolean().describe("Whether nothing more lies in the direction that was asked for."),
+    })
+    .meta({ id: `ListResponse_${name}` });
 }
 
 /**

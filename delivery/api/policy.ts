@@ -45,9 +45,12 @@ const policyMembers = {
 };
 
 /** How deliveries to an endpoint are made, as callers give it; what is left out or null is left to the defaults. */
-export const deliveryPolicyIn = strict(policyMembers);
+export const deliveryPolicyIn = strict(policyMembers).meta({ id: "DeliveryPolicyIn" });
 /** The same for an application: the defaults of its endpoints, and what its events must be like. */
-export const applicationPolicyIn = strict({ ...policyMembers, validatePayloads: z.boolean().nullable() });
+export const applicationPolicyIn = strict({
+  ...policyMembers,
+  validatePayloads: z.boolean().nullable(),
+}).meta({ id: "ApplicationPolicyIn" });
 
 /** A member that is not known is refused: a policy with a slip of the pen in it would be another policy. */
 function strict<Shape extends z.ZodRawShape>(shape: Shape) {
@@ -63,16 +66,25 @@ function strict<Shape extends z.ZodRawShape>(shape: Shape) {
 
 type PolicyIn = z.output<typeof applicationPolicyIn>;
 
+const policyOutMembers = z
+  .object({
+    retrySchedule: z.array(z.number()).readonly(),
+    timeoutSeconds: z.number(),
+    concurrency: z.int(),
+    order: z.enum(["none", "endpoint", "key"]),
+    whenExhausted: z.enum(["block", "skip"]),
+    successStatuses: z.array(z.int()).readonly(),
+  })
+  .partial();
+
 /** What is set of a policy, as callers see it. */
-export interface PolicyOut {
-  readonly retrySchedule?: readonly number[];
-  readonly timeoutSeconds?: number;
-  readonly concurrency?: number;
-  readonly order?: string;
-  readonly whenExhausted?: string;
-  readonly successStatuses?: readonly number[];
-  readonly validatePayloads?: boolean;
-}
+export const deliveryPolicyOut = policyOutMembers.meta({ id: "DeliveryPolicyOut" });
+/** The same of an application's. */
+export const applicationPolicyOut = policyOutMembers
+  .extend({ validatePayloads: z.boolean().optional() })
+  .meta({ id: "ApplicationPolicyOut" });
+
+type PolicyOut = z.output<typeof applicationPolicyOut>;
 
 /** A policy with the members that are given changed; a null takes what was set away. */
 export function changePolicy<Policy extends ApplicationPolicy>(policy: Policy, input: PolicyIn): Policy {
@@ -92,7 +104,7 @@ export function changePolicy<Policy extends ApplicationPolicy>(policy: Policy, i
 }
 
 /** Undefined where nothing is set, so that callers who know nothing of policies see none. */
-export function policyOut(policy: DeliveryPolicy | ApplicationPolicy): PolicyOut | undefined {
+export function toPolicyOut(policy: DeliveryPolicy | ApplicationPolicy): PolicyOut | undefined {
   const { retryDelaysMs, timeoutMs, concurrency, order, whenExhausted, successStatuses } = policy;
   const out = given({
     retrySchedule: retryDelaysMs?.map((delayMs) => delayMs / 1000),

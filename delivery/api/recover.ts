@@ -5,7 +5,15 @@ import { insertReplay, type ReplayKind, type ReplaySelection } from "../worker/r
 import { requireApplication } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { requireEndpoint, type EndpointParams } from "./endpoints.ts";
-import { channelName, isoTime, nameField, queryTime, uniqueList, vendorEventType } from "./fields.ts";
+import {
+  channelName,
+  isoTime,
+  nameField,
+  queryTime,
+  timeOut,
+  uniqueList,
+  vendorEventType,
+} from "./fields.ts";
 import { answerOnce, sendAnswer, type Answer } from "./idempotency.ts";
 import { readInput } from "./input.ts";
 import type { ServerContext } from "./server.ts";
@@ -13,7 +21,7 @@ import type { ServerContext } from "./server.ts";
 const range = z.object({ since: queryTime, until: queryTime.nullish() });
 
 /** The contract's `RecoverIn`, and the `ReplayIn` of newer clients. */
-const recoverIn = range.superRefine(refuseReversed);
+const recoverIn = range.superRefine(refuseReversed).meta({ id: "RecoverIn" });
 
 /** `BulkReplayIn` of newer clients. */
 const replayIn = range
@@ -33,7 +41,49 @@ const replayIn = range
       )
       .nullish(),
   })
-  .superRefine(refuseReversed);
+  .superRefine(refuseReversed)
+  .meta({ id: "BulkReplayIn" });
+
+/** What is answered when a task has begun; what becomes of it, `/background-task/<id>` tells. */
+const begunOut = z
+  .object({
+    id: z.string(),
+    status: z.enum(["running", "finished", "failed"]),
+    task: z.string(),
+    updatedAt: timeOut,
+  })
+  .meta({ id: "BackgroundTaskBegun" });
+
+function beginning(summary: string, description: string, body: z.ZodType) {
+  const answers = { 202: begunOut };
+  return requiring("CreateAttempts", {
+    summary,
+    description,
+    tag: "Endpoint",
+    body,
+    isRepeatable: true,
+    answers,
+  });
+}
+
+const operations = {
+  recover: beginning("Recover an endpoint", "Sends the messages that have failed again.", recoverIn),
+  replayMissing: beginning(
+    "Replay an endpoint's missing messages",
+    "Sends the messages that were never sent there.",
+    recoverIn,
+  ),
+  bulkReplay: beginning(
+    "Replay many of an endpoint's messages",
+    "Sends the messages again that were sent and are selected.",
+    replayIn,
+  ),
+  replay: beginning(
+    "Replay an endpoint's messages",
+    "Sends the selected messages that the endpoint would have, whether they were sent before or not.",
+    replayIn,
+  ),
+};
 
 type ReplayRequest = FastifyRequest<{ Params: EndpointParams }>;
 
@@ -76,7 +126,7 @@ export function registerRecover(instance: FastifyInstance, context: ServerContex
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/recover",
-    requiring("CreateAttempts"),
+    operations.recover,
     async (request, reply) => {
       const { body } = readInput(request, { body: recoverIn });
       const answer = await begin(request, "endpoint.recover", {
@@ -91,7 +141,7 @@ export function registerRecover(instance: FastifyInstance, context: ServerContex
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/replay-missing",
-    requiring("CreateAttempts"),
+    operations.replayMissing,
     async (request, reply) => {
       const { body } = readInput(request, { body: recoverIn });
       const answer = await begin(request, "endpoint.replay", {
@@ -106,7 +156,7 @@ export function registerRecover(instance: FastifyInstance, context: ServerContex
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/bulk-replay",
-    requiring("CreateAttempts"),
+    operations.bulkReplay,
     async (request, reply) => {
       const { body } = readInput(request, { body: replayIn });
       const answer = await begin(request, "endpoint.bulk-replay", { ...toSelection(body), isMissing: false });
@@ -117,7 +167,7 @@ export function registerRecover(instance: FastifyInstance, context: ServerContex
   // Ours: everything that the endpoint would have, whether it was sent before or not.
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/replay",
-    requiring("CreateAttempts"),
+    operations.replay,
     async (request, reply) => {
       const { body } = readInput(request, { body: replayIn });
       const { status, statusCodeClass } = body;

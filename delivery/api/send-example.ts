@@ -13,14 +13,27 @@ import { archivedMessage } from "./event-types.ts";
 import { eventTypeName } from "./fields.ts";
 import { answerOnce, sendAnswer } from "./idempotency.ts";
 import { bodyFault, readInput, validationError } from "./input.ts";
-import { catalogueFaults, catalogueOf, messageJson } from "./messages.ts";
+import { catalogueFaults, catalogueOf, messageJson, messageOut } from "./messages.ts";
 import { exampleOf } from "./schema-example.ts";
 import type { ServerContext } from "./server.ts";
 
 /** The contract's `EventExampleIn`, and which of several examples newer clients ask for. */
-const exampleIn = z.object({
-  eventType: eventTypeName,
-  exampleIndex: z.int("The index must be a whole number.").min(0, "The index must be at least 0.").nullish(),
+const exampleIn = z
+  .object({
+    eventType: eventTypeName,
+    exampleIndex: z
+      .int("The index must be a whole number.")
+      .min(0, "The index must be at least 0.")
+      .nullish(),
+  })
+  .meta({ id: "EventExampleIn" });
+
+const operation = requiring("CreateAttempts", {
+  summary: "Send an example to an endpoint",
+  tag: "Endpoint",
+  body: exampleIn,
+  isRepeatable: true,
+  answers: { 200: messageOut },
 });
 
 /** An event type that needs no catalogue: Svix's own, to see whether an endpoint is there. */
@@ -32,7 +45,7 @@ export function registerSendExample(instance: FastifyInstance, context: ServerCo
 
   instance.post<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/send-example",
-    requiring("CreateAttempts"),
+    operation,
     async (request, reply) => {
       const { body } = readInput(request, { body: exampleIn });
       const { caller, params } = request;

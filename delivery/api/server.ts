@@ -16,6 +16,7 @@ import type { Directory } from "../worker/directory.ts";
 import type { Notices } from "../worker/notices.ts";
 import type { Publisher } from "../worker/publisher.ts";
 import type { TaskRunner } from "../worker/tasks.ts";
+import { limitBodies, limitPublishing, type AdmissionLimits } from "./admission.ts";
 import { registerAppPortal } from "./app-portal.ts";
 import { registerApplications } from "./applications.ts";
 import { registerAttempts } from "./attempts.ts";
@@ -32,6 +33,7 @@ import { addJsonParser } from "./input.ts";
 import { registerMessageBatch } from "./message-batch.ts";
 import { registerMessages } from "./messages.ts";
 import { makeOperational, toOperationalPath } from "./operational-webhooks.ts";
+import { registerOpenApi } from "./openapi.ts";
 import { registerOrder } from "./order.ts";
 import { registerOrganizations } from "./organizations.ts";
 import { registerRecover } from "./recover.ts";
@@ -65,10 +67,7 @@ export interface ServerContext {
   readonly httpsOnly: boolean;
   /** What a signing secret is that the service makes. */
   readonly defaultSignatureType: SignatureType;
-  readonly limits: {
-    /** The largest request body that is read; a larger one is answered with 413. */
-    readonly maxBodyBytes: number;
-  };
+  readonly limits: AdmissionLimits;
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   now(): number;
@@ -126,11 +125,14 @@ export function createServer(context: ServerContext): FastifyInstance {
   });
   if (context.logger.isLevelEnabled("debug")) server.addHook("onResponse", logRequest);
 
+  registerOpenApi(server, context);
+  limitBodies(server, context.limits);
   registerHealth(server, context);
   void server.register(
     async (api) => {
       addJsonParser(api);
       api.addHook("onRequest", authenticated);
+      limitPublishing(api, context.limits);
       api.addHook("preHandler", makeOperational(context));
       // Its own handler, so that only callers with the token learn which routes there are.
       api.setNotFoundHandler(answerNotFound(allowedMethods));

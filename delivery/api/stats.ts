@@ -15,25 +15,33 @@ const longestDays = 28;
 const toleranceMs = 5 * 60 * 1000;
 
 /** The contract's `EndpointStats`: how many messages stand how, by when they were made. */
-interface EndpointStats {
-  readonly success: number;
-  /** Those that are being sent are among them. */
-  readonly pending: number;
-  readonly sending: number;
-  readonly fail: number;
-  readonly canceled: number;
-}
+const statsOut = z
+  .object({
+    success: z.int(),
+    pending: z.int().describe("Those that are being sent are among them."),
+    sending: z.int(),
+    fail: z.int(),
+    canceled: z.int(),
+  })
+  .meta({ id: "EndpointStats" });
+
+const statsQuery = z.object({ since: queryTime.optional(), until: queryTime.optional() });
+
+const operation = requiring("ViewBase", {
+  summary: "Get an endpoint's statistics",
+  tag: "Endpoint",
+  query: statsQuery,
+  answers: { 200: statsOut },
+});
 
 export function registerStats(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
   instance.get<{ Params: EndpointParams }>(
     "/app/:app/endpoint/:endpoint/stats",
-    requiring("ViewBase"),
-    async (request): Promise<EndpointStats> => {
-      const { query } = readInput(request, {
-        query: z.object({ since: queryTime.optional(), until: queryTime.optional() }),
-      });
+    operation,
+    async (request): Promise<z.output<typeof statsOut>> => {
+      const { query } = readInput(request, { query: statsQuery });
       const times = toTimes(query, context.now());
       const counts = await store.read(async (tx) => {
         const application = await requireApplication(tx, request.caller, request.params.app);

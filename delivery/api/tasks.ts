@@ -6,9 +6,9 @@ import type { Task, Tx } from "../store/store.ts";
 import { readReplay } from "../worker/recover.ts";
 import { notFound } from "./application-access.ts";
 import { requiring } from "./auth.ts";
-import { isoTime, nameField } from "./fields.ts";
+import { isoTime, nameField, timeOut } from "./fields.ts";
 import { readInput } from "./input.ts";
-import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import { mapPage, orderedPageQuery, pageOf, paginate } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 const listQuery = orderedPageQuery.extend({
@@ -23,30 +23,50 @@ interface TaskParams {
 }
 
 /** `BackgroundTaskOut` of Svix's hosted API; what `data` has is ours. */
-interface TaskOut {
-  readonly id: string;
-  readonly status: Task["status"];
-  readonly task: string;
-  readonly data: {
-    readonly appId: string;
-    readonly endpointId: string;
-    readonly since: string;
-    readonly until: string | null;
-    /** Deliveries that were made pending. */
-    readonly done: number;
-    /** How many there are to make in all; null while they are being counted. */
-    readonly total: number | null;
-    /** Why it failed. */
-    readonly error: string | null;
-  };
-  readonly updatedAt: string;
-}
+const taskOut = z
+  .object({
+    id: z.string(),
+    status: z.enum(["running", "finished", "failed"]),
+    task: z.string(),
+    data: z.object({
+      appId: z.string(),
+      endpointId: z.string(),
+      since: timeOut,
+      until: timeOut.nullable(),
+      done: z.int().describe("Deliveries that were made pending."),
+      total: z
+        .int()
+        .nullable()
+        .describe("How many there are to make in all; null while they are being counted."),
+      error: z.string().nullable().describe("Why it failed."),
+    }),
+    updatedAt: timeOut,
+  })
+  .meta({ id: "BackgroundTaskOut" });
+
+type TaskOut = z.output<typeof taskOut>;
+
+const tag = "Background Task";
+const operations = {
+  list: requiring("ViewBase", {
+    summary: "List background tasks",
+    tag,
+    query: listQuery,
+    answers: { 200: pageOf(taskOut) },
+  }),
+  get: requiring("ViewBase", { summary: "Get a background task", tag, answers: { 200: taskOut } }),
+  cancel: requiring("CreateAttempts", {
+    summary: "Cancel a background task",
+    tag,
+    answers: { 200: taskOut },
+  }),
+};
 
 /** What goes on in the background: to look at and to cancel. */
 export function registerTasks(instance: FastifyInstance, context: ServerContext): void {
   const { store } = context;
 
-  instance.get("/background-task", requiring("ViewBase"), async (request) => {
+  instance.get("/background-task", operations.list, async (request) => {
     const { query } = readInput(request, { query: listQuery });
     const { organizationId, limits } = request.caller;
     const filter = { applicationId: limits?.applicationId, status: query.status, kind: query.task };
@@ -60,21 +80,18 @@ export function registerTasks(instance: FastifyInstance, context: ServerContext)
     return mapPage(page, toOut);
   });
 
-  instance.get<{ Params: TaskParams }>("/background-task/:task", requiring("ViewBase"), async (request) =>
+  instance.get<{ Params: TaskParams }>("/background-task/:task", operations.get, async (request) =>
     toOut(await store.read((tx) => requireTask(tx, request.caller, request.params.task))),
   );
 
-  instance.post<{ Params: TaskParams }>(
-    "/background-task/:task/cancel",
-    requiring("CreateAttempts"),
-    async (request) =>
-      store.write(async (tx) => {
-        const { id } = await requireTask(tx, request.caller, request.params.task);
-        if (!(await tx.tasks.cancel(id, "It was canceled.", context.now()))) {
-          throw new ServiceError("conflict", `The task "${id}" has ended already.`);
-        }
-        return toOut(await requireTask(tx, request.caller, id));
-      }),
+  instance.post<{ Params: TaskParams }>("/background-task/:task/cancel", operations.cancel, async (request) =>
+    store.write(async (tx) => {
+      const { id } = await requireTask(tx, request.caller, request.params.task);
+      if (!(await tx.tasks.cancel(id, "It was canceled.", context.now()))) {
+        throw new ServiceError("conflict", `The task "${id}" has ended already.`);
+      }
+      return toOut(await requireTask(tx, request.caller, id));
+    }),
   );
 }
 

@@ -7,10 +7,10 @@ import type { Token, Tx } from "../store/store.ts";
 import { notFound } from "./application-access.ts";
 import { requiring } from "./auth.ts";
 import { sha256 } from "./callers.ts";
-import { isoTime, nameField, textField } from "./fields.ts";
+import { isoTime, nameField, textField, timeOut } from "./fields.ts";
 import { readInput } from "./input.ts";
 import { requireOrganization, type OrganizationParams } from "./organizations.ts";
-import { mapPage, orderedPageQuery, paginate } from "./pagination.ts";
+import { mapPage, orderedPageQuery, pageOf, paginate } from "./pagination.ts";
 import type { ServerContext } from "./server.ts";
 
 const maxLifeSeconds = 10 * 365 * 24 * 60 * 60;
@@ -51,20 +51,47 @@ const tokenIn = z
         message: "This limits what a token may do in one application: name the application too.",
       });
     }
-  });
+  })
+  .meta({ id: "TokenIn" });
 
 /** A token as it is listed. */
-interface TokenOut {
-  readonly id: string;
-  /** The id of the one application that it opens; null for all of the organization's. */
-  readonly applicationId: string | null;
-  readonly description: string;
-  /** Null for all of them. */
-  readonly capabilities: readonly string[] | null;
-  readonly featureFlags: readonly string[];
-  readonly createdAt: string;
-  readonly expiresAt: string | null;
-}
+const tokenOut = z
+  .object({
+    id: z.string(),
+    applicationId: z
+      .string()
+      .nullable()
+      .describe("The id of the one application that it opens; null for all of the organization's."),
+    description: z.string(),
+    capabilities: z.array(z.string()).readonly().nullable().describe("Null for all of them."),
+    featureFlags: z.array(z.string()).readonly(),
+    createdAt: timeOut,
+    expiresAt: timeOut.nullable(),
+  })
+  .meta({ id: "TokenOut" });
+
+type TokenOut = z.output<typeof tokenOut>;
+
+const tokenCreated = tokenOut
+  .extend({ token: z.string().describe("Given this once.") })
+  .meta({ id: "TokenCreated" });
+
+const tag = "Token";
+const operations = {
+  list: requiring("admin", {
+    summary: "List an organization's tokens",
+    tag,
+    query: orderedPageQuery,
+    answers: { 200: pageOf(tokenOut) },
+  }),
+  create: requiring("admin", {
+    summary: "Create a token",
+    tag,
+    body: tokenIn,
+    answers: { 201: tokenCreated },
+  }),
+  delete: requiring("admin", { summary: "Delete a token", tag, answers: { 204: null } }),
+};
 
 interface TokenParams extends OrganizationParams {
   readonly token: string;
@@ -76,7 +103,7 @@ export function registerTokens(instance: FastifyInstance, context: ServerContext
 
   instance.get<{ Params: OrganizationParams }>(
     "/organization/:organization/token",
-    requiring("admin"),
+    operations.list,
     async (request) => {
       const { query } = readInput(request, { query: orderedPageQuery });
       const page = await store.read(async (tx) => {
@@ -89,7 +116,7 @@ export function registerTokens(instance: FastifyInstance, context: ServerContext
 
   instance.post<{ Params: OrganizationParams }>(
     "/organization/:organization/token",
-    requiring("admin"),
+    operations.create,
     async (request, reply) => {
       const { body } = readInput(request, { body: tokenIn });
       const now = context.now();
@@ -113,7 +140,7 @@ export function registerTokens(instance: FastifyInstance, context: ServerContext
 
   instance.delete<{ Params: TokenParams }>(
     "/organization/:organization/token/:token",
-    requiring("admin"),
+    operations.delete,
     async (request, reply) => {
       await store.write(async (tx) => {
         const { id } = await requireOrganization(tx, request.params.organization);

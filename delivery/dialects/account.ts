@@ -3,6 +3,7 @@ import type { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Dialect } from "../core/dialect.ts";
 import type { DeliveryOptions } from "../core/standard-delivery.ts";
+import type { ApiDocumentation } from "../operation.ts";
 import type { Store } from "../store/store.ts";
 import type { Notices } from "../worker/notices.ts";
 import type { Publisher } from "../worker/publisher.ts";
@@ -32,6 +33,8 @@ export interface VendorAccount<Credentials = unknown> {
   /** Where its routes are, such as `/pave/v1`. */
   readonly prefix: string;
   readonly credentials: z.ZodType<Credentials>;
+  /** What its routes have in common in the service's OpenAPI document. */
+  readonly documentation: ApiDocumentation;
   /** Fresh random credentials for a first start. */
   generateCredentials(): Credentials;
   /** `options`: what the operator decides where the vendor does not. */

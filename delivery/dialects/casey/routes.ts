@@ -8,6 +8,7 @@ import { toFailure } from "../failure.ts";
 import { readJsonBodies } from "../json-body.ts";
 import { newEndpoint } from "../new-endpoint.ts";
 import type { CaseyCredentials } from "./dialect.ts";
+import { operations } from "./documentation.ts";
 import { testEvent } from "./events.ts";
 import { parseWebhook, toWebhook } from "./webhook.ts";
 
@@ -39,6 +40,8 @@ export function registerCaseyRoutes(
 ): void {
   const { application, credentials, store, publisher, notices } = context;
 
+  const optionsOf = (name: keyof typeof operations) => ({ config: { operation: operations[name] } });
+
   readJsonBodies(instance);
 
   instance.addHook("onRequest", async (request) => {
@@ -64,12 +67,12 @@ export function registerCaseyRoutes(
     );
   });
 
-  instance.get("/webhooks", async () => {
+  instance.get("/webhooks", optionsOf("list"), async () => {
     const endpoints = await store.read((tx) => tx.endpoints.list(application.id));
     return { data: endpoints.map(toWebhook) };
   });
 
-  instance.post("/webhooks", async ({ body }, reply) => {
+  instance.post("/webhooks", optionsOf("create"), async ({ body }, reply) => {
     const { url, description, eventTypes } = parseWebhook(body, context.httpsOnly);
     const secret = createSigningSecret();
     const endpoint = newEndpoint(application.id, context.now(), {
@@ -85,20 +88,22 @@ export function registerCaseyRoutes(
     return reply.status(201).send({ data: { ...toWebhook(endpoint), secret } });
   });
 
-  instance.post("/webhooks/test", async () => {
+  instance.post("/webhooks/test", optionsOf("test"), async () => {
     const payload = Buffer.from(JSON.stringify({ message: "This is a test event." }));
     const message = await publisher.publish(application, { eventType: testEvent, payload });
     return { data: { success: true, message_id: message.id } };
   });
 
-  instance.get<IdParams>("/webhooks/:id", async ({ params }) => ({ data: toWebhook(await read(params.id)) }));
+  instance.get<IdParams>("/webhooks/:id", optionsOf("get"), async ({ params }) => ({
+    data: toWebhook(await read(params.id)),
+  }));
 
-  instance.get<IdParams>("/webhooks/:id/secret", async ({ params }) => {
+  instance.get<IdParams>("/webhooks/:id/secret", optionsOf("secret"), async ({ params }) => {
     const endpoint = await read(params.id);
     return { data: { secret: endpoint.secrets[0]?.key ?? "" } };
   });
 
-  instance.delete<IdParams>("/webhooks/:id", async ({ params }, reply) => {
+  instance.delete<IdParams>("/webhooks/:id", optionsOf("delete"), async ({ params }, reply) => {
     await store.write(async (tx) => {
       const endpoint = orNotFound(await tx.endpoints.find(application.id, params.id), params.id);
       await tx.endpoints.delete(endpoint.id);

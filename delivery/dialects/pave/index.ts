@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import type { VendorAccount } from "../account.ts";
 import { paveDialect } from "./dialect.ts";
+import { paveDocumentation } from "./documentation.ts";
 import { registerPaveRoutes } from "./routes.ts";
 import { defaultFreshnessWindowMs, type PaveCredentials } from "./token.ts";
 
@@ -25,6 +26,7 @@ export function createPaveAccount(
       apiKey: z.string().min(1),
       apiSecret: z.string().min(1),
     }),
+    documentation: paveDocumentation,
     generateCredentials: () => ({
       username: "hookplane",
       apiKey: randomBytes(16).toString("hex"),

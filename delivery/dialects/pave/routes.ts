@@ -7,6 +7,7 @@ import { toFailure } from "../failure.ts";
 import { readJsonBodies } from "../json-body.ts";
 import { newEndpoint } from "../new-endpoint.ts";
 import { parseCallback, toCallback, toEndpointFields } from "./callback.ts";
+import { operations } from "./documentation.ts";
 import { paveEvents } from "./events.ts";
 import { authenticationProblem, type PaveCredentials } from "./token.ts";
 
@@ -26,6 +27,7 @@ export function registerPaveRoutes(
 ): void {
   const { application, credentials, store, notices, httpsOnly } = context;
   const api_key = credentials.apiKey;
+  const optionsOf = (name: keyof typeof operations) => ({ config: { operation: operations[name] } });
 
   readJsonBodies(instance);
 
@@ -48,18 +50,18 @@ export function registerPaveRoutes(
       .send({ message: `There is no ${request.method} ${request.url.split("?", 1)[0] ?? ""}.` }),
   );
 
-  instance.get("/callbacks", async () => {
+  instance.get("/callbacks", optionsOf("list"), async () => {
     const endpoints = await store.read((tx) => tx.endpoints.list(application.id));
     const callbacks = endpoints.filter(({ uid }) => uid !== null && paveEvents.includes(uid)).map(toCallback);
     return { api_key, data: callbacks };
   });
 
-  instance.get<EventParams>("/callbacks/:event", async ({ params }) => {
+  instance.get<EventParams>("/callbacks/:event", optionsOf("get"), async ({ params }) => {
     const endpoint = await store.read((tx) => findCallback(tx, params.event));
     return { api_key, data: toCallback(endpoint) };
   });
 
-  instance.post("/callbacks", async ({ body }) => {
+  instance.post("/callbacks", optionsOf("set"), async ({ body }) => {
     const callback = parseCallback(body, { httpsOnly });
     const endpoint = newEndpoint(application.id, context.now(), toEndpointFields(callback));
     await store.write(async (tx) => {
@@ -76,7 +78,7 @@ export function registerPaveRoutes(
     return { api_key, ...callback };
   });
 
-  instance.put<EventParams>("/callbacks/:event", async ({ params, body }) => {
+  instance.put<EventParams>("/callbacks/:event", optionsOf("update"), async ({ params, body }) => {
     const updatedAt = context.now();
     // A callback that is not there is told before anything that is wrong with the body.
     await store.read((tx) => findCallback(tx, params.event));
@@ -90,7 +92,7 @@ export function registerPaveRoutes(
     return { api_key, ...callback };
   });
 
-  instance.delete<EventParams>("/callbacks/:event", async ({ params }) => {
+  instance.delete<EventParams>("/callbacks/:event", optionsOf("remove"), async ({ params }) => {
     await store.write(async (tx) => {
       const endpoint = await findCallback(tx, params.event);
       await tx.endpoints.delete(endpoint.id);

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import type { VendorAccount } from "../account.ts";
 import { createTwilioDialect, type TwilioCredentials } from "./dialect.ts";
+import { twilioDocumentation } from "./documentation.ts";
 import { registerTwilioRoutes } from "./routes.ts";
 
 /** Twilio Conversations (https://www.twilio.com/docs/conversations-classic). */
@@ -13,6 +14,7 @@ export const twilioAccount: VendorAccount<TwilioCredentials> = {
     accountSid: z.string().regex(/^AC[0-9a-fA-F]{32}$/, "must be AC and 32 hex digits"),
     authToken: z.string().min(1),
   }),
+  documentation: twilioDocumentation,
   generateCredentials: () => ({
     accountSid: `AC${randomBytes(16).toString("hex")}`,
     authToken: randomBytes(16).toString("hex"),

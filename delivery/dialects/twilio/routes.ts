@@ -12,6 +12,7 @@ import {
   type Configuration,
 } from "./configuration.ts";
 import type { TwilioCredentials } from "./dialect.ts";
+import { operations } from "./documentation.ts";
 
 const path = "/Configuration/Webhooks";
 
@@ -79,12 +80,15 @@ export function registerTwilioRoutes(
 
   instance.setNotFoundHandler(async (request) => {
     const resource = request.url.split("?", 1)[0] ?? "";
+    if (resource === instance.prefix + path) throw new TwilioError(405, 20004, "Method not allowed");
     throw new TwilioError(404, 20404, `The requested resource ${resource} was not found`);
   });
 
-  instance.get(path, async () => toBody((await readConfiguration()) ?? freshConfiguration));
+  instance.get(path, { config: { operation: operations.fetch } }, async () =>
+    toBody((await readConfiguration()) ?? freshConfiguration),
+  );
 
-  instance.post(path, async ({ body }) => {
+  instance.post(path, { config: { operation: operations.update } }, async ({ body }) => {
     const form = body instanceof URLSearchParams ? body : new URLSearchParams();
     const { changes, problems } = parseUpdate(form, context.httpsOnly);
     const [first] = problems;
@@ -110,14 +114,6 @@ export function registerTwilioRoutes(
       return toConfiguration(updated);
     });
     return toBody(configuration);
-  });
-
-  instance.route({
-    method: ["PUT", "PATCH", "DELETE"],
-    url: path,
-    handler: async () => {
-      throw new TwilioError(405, 20004, "Method not allowed");
-    },
   });
 
   async function readConfiguration(): Promise<Configuration | undefined> {
