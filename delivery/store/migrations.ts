@@ -79,7 +79,8 @@ export async function migratePostgres(
   }
 }
 
-async function readPostgresVersion(client: ClientBase): Promise<number> {
+/** The version of a database; 0 for an empty one. */
+export async function readPostgresVersion(client: ClientBase): Promise<number> {
   const { rows } = await client.query<{ known: boolean }>("select to_regclass('facts') is not null as known");
   if (rows[0]?.known !== true) return 0;
   const facts = await client.query<{ value: string }>("select value from facts where name = 'version'");
