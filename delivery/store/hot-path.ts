@@ -21,6 +21,7 @@ export interface HotPath {
     claims: readonly EndpointClaim[],
     node: number,
     now: number,
+    maxBytes?: number,
   ): Promise<{ due: DueDelivery[]; nextDueAt: Map<string, number | null> }>;
 }
 
@@ -37,7 +38,8 @@ export function createHotPath(sql: Sql, changes: Changes, tx: Tx): HotPath {
 
     settle: (outcome) => tx.deliveries.record(outcome),
 
-    async claim(claims, node, now) {
+    async claim(claims, node, now, maxBytes = Infinity) {
+      let bytes = 0;
       const due: DueDelivery[] = [];
       const nextDueAt = new Map<string, number | null>();
       for (const { endpointId, limit } of claims) {
@@ -50,6 +52,7 @@ export function createHotPath(sql: Sql, changes: Changes, tx: Tx): HotPath {
           limit,
         );
         for (const { message_id: messageId } of rows) {
+          if (bytes >= maxBytes) break;
           const row = await sql.get(
             "update deliveries set leased_by = ? where message_id = ? and endpoint_id = ? returning *",
             node,
@@ -63,7 +66,10 @@ export function createHotPath(sql: Sql, changes: Changes, tx: Tx): HotPath {
               row["application_id"] as string,
               messageId as string,
             ));
-          if (message) due.push({ delivery: toDelivery(row), message: toMessage(message) });
+          if (!message) continue;
+          const taken = { delivery: toDelivery(row), message: toMessage(message) };
+          bytes += taken.message.payload?.byteLength ?? 0;
+          due.push(taken);
         }
         const next = await sql.get(
           `select min(next_attempt_at) as due_at from deliveries

@@ -205,18 +205,23 @@ const advanceOrders = prepare(`
   returning deliveries.endpoint_id, deliveries.application_id, given.now`);
 
 const claim = prepare(`
-  with taken as (
-    select found.message_id, found.endpoint_id
-    from unnest(?::text[], ?::bigint[]) as given (endpoint_id, amount)
+  with found as (
+    select locked.* from unnest(?::text[], ?::bigint[]) as given (endpoint_id, amount)
     cross join lateral (
-      select deliveries.message_id, deliveries.endpoint_id from deliveries
+      select message_id, deliveries.endpoint_id, application_id, next_attempt_at from deliveries
       where state = 'pending' and leased_by = 0 and deliveries.endpoint_id = given.endpoint_id
         and next_attempt_at <= ?::bigint
       order by next_attempt_at limit given.amount for update skip locked
-    ) as found
+    ) as locked
+  ), sized as (
+    select found.message_id, found.endpoint_id, sum(octet_length(messages.payload)) over (
+      order by found.next_attempt_at, found.message_id, found.endpoint_id
+      rows between unbounded preceding and 1 preceding) as bytes_before
+    from found join messages on messages.application_id = found.application_id and messages.id = found.message_id
   ), claimed as (
-    update deliveries set leased_by = ?::bigint from taken
-    where deliveries.message_id = taken.message_id and deliveries.endpoint_id = taken.endpoint_id
+    update deliveries set leased_by = ?::bigint from sized as taken
+    where coalesce(taken.bytes_before, 0) < ?::bigint
+      and deliveries.message_id = taken.message_id and deliveries.endpoint_id = taken.endpoint_id
     returning deliveries.*
   )
   select claimed.message_id, claimed.endpoint_id, claimed.state, claimed.attempts, claimed.next_attempt_at,
@@ -311,11 +316,18 @@ export async function claimDue(
   claims: readonly EndpointClaim[],
   node: number,
   now: number,
+  maxBytes = Number.MAX_SAFE_INTEGER,
 ): Promise<Claimed> {
   const pipeline = new Pipeline(client);
   pipeline.begin();
   const endpointIds = textArray(claims, ({ endpointId }) => endpointId);
-  const claimed = pipeline.ask(claim, [endpointIds, bigintArray(claims, ({ limit }) => limit), now, node]);
+  const claimed = pipeline.ask(claim, [
+    endpointIds,
+    bigintArray(claims, ({ limit }) => limit),
+    now,
+    node,
+    maxBytes,
+  ]);
   const nextDue = pipeline.ask(findNextDue, [endpointIds]);
   await pipeline.end();
   return {

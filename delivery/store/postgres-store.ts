@@ -253,8 +253,8 @@ class PostgresStore implements Store {
     return this.#push(this.#settles, outcome, outcome.delivery.place !== null);
   }
 
-  claim(claims: readonly EndpointClaim[], node: number, now: number): Promise<Claimed> {
-    return this.#push(this.#claims, { claims, node, now });
+  claim(claims: readonly EndpointClaim[], node: number, now: number, maxBytes?: number): Promise<Claimed> {
+    return this.#push(this.#claims, { claims, node, now, maxBytes });
   }
 
   onChange(listener: (changes: StoreChanges) => void): void {
@@ -447,13 +447,13 @@ class PostgresStore implements Store {
 
   async #claimAll([job]: readonly Job<ClaimInput, Claimed>[]): Promise<void> {
     if (job === undefined) return;
-    const { claims, node, now } = job.input;
+    const { claims, node, now, maxBytes } = job.input;
     let used: pg.PoolClient | undefined;
     let claimed: Claimed | undefined;
     try {
       const result = await this.#borrow(this.#hotPool, async (client) => {
         used = client;
-        const found = await this.#translated(claimDue(client, claims, node, now));
+        const found = await this.#translated(claimDue(client, claims, node, now, maxBytes));
         claimed = found;
         await this.#translated(client.query("commit"));
         return found;
@@ -475,6 +475,7 @@ interface ClaimInput {
   readonly claims: readonly EndpointClaim[];
   readonly node: number;
   readonly now: number;
+  readonly maxBytes: number | undefined;
 }
 
 function isOutage(error: unknown): boolean {

@@ -143,8 +143,9 @@ class SqliteStore implements Store {
     claims: readonly EndpointClaim[],
     node: number,
     now: number,
+    maxBytes?: number,
   ): Promise<{ due: readonly DueDelivery[]; nextDueAt: ReadonlyMap<string, number | null> }> {
-    return this.#enqueue(() => this.#hotPath.claim(claims, node, now));
+    return this.#enqueue(() => this.#hotPath.claim(claims, node, now, maxBytes));
   }
 
   onChange(listener: (changes: StoreChanges) => void): void {

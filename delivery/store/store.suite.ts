@@ -488,15 +488,17 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await list({ before: 9_000 })).toEqual([[delivery, "msg_1"]]);
       expect(await list({ state: "pending", channel: "eu" })).toHaveLength(1);
       expect(await list({ state: "succeeded" })).toEqual([]);
-      const count = (times: { since: number; until: number }) =>
-        store.read((tx) => tx.deliveries.countByEndpoint("ep_1", times));
-      expect(await count({ since: 0, until: 9_000 })).toEqual(
-        new Map([
-          ["failed", 1],
-          ["pending", 1],
-        ]),
-      );
-      expect(await count({ since: 3_001, until: 9_000 })).toEqual(new Map([["failed", 1]]));
+      const count = (times: { since: number; until: number }, stretch = { after: "", limit: 10 }) =>
+        store.read((tx) => tx.deliveries.countByEndpoint("ep_1", times, stretch));
+      const ever = { since: 0, until: 9_000 };
+      const counts = { failed: 1, pending: 1 };
+      expect(await count(ever)).toEqual({ counts: new Map(Object.entries(counts)), after: null });
+      expect((await count({ since: 3_001, until: 9_000 })).counts).toEqual(new Map([["failed", 1]]));
+      const first = await count(ever, { after: "", limit: 1 });
+      expect(first).toEqual({ counts: new Map([["pending", 1]]), after: "msg_1" });
+      const second = await count(ever, { after: "msg_1", limit: 1 });
+      expect(second).toEqual({ counts: new Map([["failed", 1]]), after: "msg_2" });
+      expect(await count(ever, { after: "msg_2", limit: 1 })).toEqual({ counts: new Map(), after: null });
       expect(await store.read((tx) => tx.deliveries.countPending())).toEqual(new Map([["app_1", 1]]));
     });
 
@@ -779,6 +781,28 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await claimIds(store, 5_000)).toEqual(["msg_3"]);
       expect(await claimIds(store, 5_000)).toEqual([]);
       expect(await claimIds(store, 6_000)).toEqual(["msg_4"]);
+    });
+
+    test("are taken up to so many bytes of payload, and the next ones with the next claim", async () => {
+      const { store, version } = await openReady();
+      for (const id of ["msg_1", "msg_2", "msg_3", "msg_4"]) {
+        const payload = Buffer.from(JSON.stringify("x".repeat(98)));
+        const waiting = { leasedBy: null, nextAttemptAt: 3_000 };
+        await store.accept(anAcceptance(id, { version, payload, deliveries: [waiting] }));
+      }
+      const claim = async (maxBytes: number): Promise<string[]> => {
+        const { due, nextDueAt } = await store.claim(
+          [{ endpointId: "ep_1", limit: 9 }],
+          node,
+          5_000,
+          maxBytes,
+        );
+        expect(nextDueAt.get("ep_1")).toBe(due.some(({ message: { id } }) => id === "msg_4") ? null : 3_000);
+        return due.map(({ message: { id } }) => id);
+      };
+      expect(await claim(1)).toEqual(["msg_1"]);
+      expect(await claim(101)).toEqual(["msg_2", "msg_3"]);
+      expect(await claim(1_000)).toEqual(["msg_4"]);
     });
 
     test("of each endpoint are listed by their earliest time", async () => {

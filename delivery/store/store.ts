@@ -263,11 +263,18 @@ export interface Tx {
       filter: MessageFilter & { readonly state?: DeliveryState },
       page: Page,
     ): Promise<DueDelivery[]>;
-    /** How many deliveries an endpoint has in each state, of messages made in a time; a state without any is not in it. */
+    /**
+     * How many deliveries an endpoint has in each state, of messages made in a time; a state without any is not in it. A
+     * stretch at a time, in the order of message ids, so that others get their turn between two.
+     *
+     * @param stretch at most `limit` deliveries behind the message `after`
+     * @returns with `after` for the next stretch, or null when that was the last
+     */
     countByEndpoint(
       endpointId: string,
       times: { readonly since: number; readonly until: number },
-    ): Promise<ReadonlyMap<DeliveryState, number>>;
+      stretch: { readonly after: string; readonly limit: number },
+    ): Promise<{ readonly counts: ReadonlyMap<DeliveryState, number>; readonly after: string | null }>;
     /** What stands first in each of an endpoint's orders, the longest waiting first. */
     listHeads(endpointId: string, limit: number): Promise<OrderHead[]>;
     /** See `Store.settle`. */
@@ -402,11 +409,14 @@ export interface Store {
   /**
    * Takes due deliveries of each endpoint, earliest first, for the node. `nextDueAt` has, for each endpoint, when the
    * next claim would find something; null for nothing in sight.
+   *
+   * @param maxBytes no more is taken once the payloads have come to so much, which is above 0; no bound by default
    */
   claim(
     claims: readonly EndpointClaim[],
     node: number,
     now: number,
+    maxBytes?: number,
   ): Promise<{
     readonly due: readonly DueDelivery[];
     readonly nextDueAt: ReadonlyMap<string, number | null>;

@@ -673,7 +673,12 @@ export class Dispatcher implements Publisher {
         claims.push({ endpointId, limit });
       }
       if (claims.length === 0) return;
-      const { due, nextDueAt } = await this.#store.claim(claims, number, now);
+      const { due, nextDueAt } = await this.#store.claim(
+        claims,
+        number,
+        now,
+        Math.max(this.#lanes.freeBytes, 1),
+      );
       for (const { delivery, message } of due) {
         const target = targets.get(delivery.endpointId);
         if (!target) continue;

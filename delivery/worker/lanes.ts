@@ -105,6 +105,11 @@ export class Lanes<Item extends LaneItem> {
     return this.#size;
   }
 
+  /** How many more bytes the items may hold together. */
+  get freeBytes(): number {
+    return Math.max(this.#limits.totalBytes - this.#bytes, 0);
+  }
+
   /** How many items run now, in all lanes. */
   get running(): number {
     return this.#running;
