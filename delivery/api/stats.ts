@@ -11,6 +11,8 @@ import type { ServerContext } from "./server.ts";
 const dayMs = 24 * 60 * 60 * 1000;
 /** As in Svix's server: what is counted stays within bounds. */
 const longestDays = 28;
+/** Deliveries that are counted at a time: 2 to 3 ms, during which nothing else happens on SQLite. */
+const stretchSize = 1_000;
 /** For callers whose clock is not this one's. */
 const toleranceMs = 5 * 60 * 1000;
 
@@ -43,16 +45,27 @@ export function registerStats(instance: FastifyInstance, context: ServerContext)
     async (request): Promise<z.output<typeof statsOut>> => {
       const { query } = readInput(request, { query: statsQuery });
       const times = toTimes(query, context.now());
-      const counts = await store.read(async (tx) => {
-        const application = await requireApplication(tx, request.caller, request.params.app);
-        const { id } = await requireEndpoint(tx, application, request.params.endpoint);
-        return tx.deliveries.countByEndpoint(id, times);
-      });
+      const { id } = await store.read(async (tx) =>
+        requireEndpoint(
+          tx,
+          await requireApplication(tx, request.caller, request.params.app),
+          request.params.endpoint,
+        ),
+      );
+      const total = { succeeded: 0, pending: 0, failed: 0 };
+      for (let after: string | null = ""; after !== null;) {
+        const stretch: { after: string; limit: number } = { after, limit: stretchSize };
+        const counted = await store.read((tx) => tx.deliveries.countByEndpoint(id, times, stretch));
+        for (const [state, count] of counted.counts) total[state] += count;
+        ({ after } = counted);
+        // Everything else gets its turn: an endpoint may have millions.
+        await new Promise(setImmediate);
+      }
       return {
-        success: counts.get("succeeded") ?? 0,
-        pending: counts.get("pending") ?? 0,
+        success: total.succeeded,
+        pending: total.pending,
         sending: 0,
-        fail: counts.get("failed") ?? 0,
+        fail: total.failed,
         canceled: 0,
       };
     },

@@ -1,4 +1,5 @@
 import type { AttemptTrigger, Delivery, DeliveryState } from "../core/delivery.ts";
+import { firstIdAt } from "../core/ids.ts";
 import { lockOrder, takeSequence } from "./endpoint-states.ts";
 import { messageFilters, toMessage } from "./messages.ts";
 import { listPage, type Changes, type Row, type Sql } from "./sql.ts";
@@ -50,17 +51,25 @@ export function createDeliveries(
       return rows.map((row) => ({ delivery: toDelivery(row), message: toMessage(row) }));
     },
 
-    async countByEndpoint(endpointId, { since, until }) {
+    async countByEndpoint(endpointId, { since, until }, { after, limit }) {
+      // An id's time is never before its message's.
+      const behind = [after, firstIdAt("msg", since)].sort().at(-1) ?? after;
       const rows = await sql.all(
-        `select deliveries.state, count(*) as amount from deliveries
+        `select deliveries.message_id, deliveries.state, messages.created_at from deliveries
          join messages on messages.application_id = deliveries.application_id and messages.id = deliveries.message_id
-         where deliveries.endpoint_id = ? and messages.created_at >= ? and messages.created_at <= ?
-         group by deliveries.state`,
+         where deliveries.endpoint_id = ? and deliveries.message_id > ? order by deliveries.message_id limit ?`,
         endpointId,
-        since,
-        until,
+        behind,
+        limit,
       );
-      return new Map(rows.map((row) => [row["state"] as DeliveryState, Number(row["amount"])]));
+      const counts = new Map<DeliveryState, number>();
+      for (const row of rows) {
+        const createdAt = row["created_at"] as number;
+        const state = row["state"] as DeliveryState;
+        if (createdAt >= since && createdAt <= until) counts.set(state, (counts.get(state) ?? 0) + 1);
+      }
+      const last = rows.at(-1)?.["message_id"] as string | undefined;
+      return { counts, after: last === undefined || rows.length < limit ? null : last };
     },
 
     async listHeads(endpointId, limit) {
