@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Message } from "../../core/message.ts";
+import type { FullMessage } from "../../core/message.ts";
 import { aMessage, anEndpoint, anInput, describeDialect, received, suiteTime } from "../dialect.suite.ts";
 import { paveDialect } from "./dialect.ts";
 
@@ -25,7 +25,7 @@ describeDialect({
   misspelt: ["SESSION:COMPLETED", "SESSION:COMPLETE"],
 });
 
-function encode(settings: typeof callback.settings, message: Message) {
+function encode(settings: typeof callback.settings, message: FullMessage) {
   return paveDialect.encode(anInput({ ...callback, settings }, message));
 }
 
