@@ -14,10 +14,8 @@ import {
   type Outcome,
 } from "./store.ts";
 
-// The hot path, many events at a time: one statement for each table, a column of the batch in each parameter. All of a
-// batch's statements are under way at once, the commit too, so that it costs one round trip; what one of them must know of
-// another, such as which messages were stored, it finds in the tables. Rows that this transaction has written are told by
-// their xmin.
+// The hot path, many events at a time: a column of the batch in each parameter, and all statements of a batch under way at
+// once, the commit too, so that it costs one round trip.
 
 /** Session settings that keep statements to their indexes, whatever the tables were like when they were last analyzed. */
 export const indexSession = {
@@ -39,61 +37,81 @@ const lockOrders = prepare(`
   on conflict (endpoint_id)
   do update set next_sequence = endpoint_states.next_sequence + excluded.next_sequence - 1`);
 
-const insertAnswers = prepare(`
+const ofCurrentVersion = `
+  version = (select applications.version from applications where applications.id = given.application_id)`;
+
+const insertAnswersText = `
   insert into idempotency (key, request_hash, status, body, expires_at)
   select key, request_hash, status, body, expires_at
   from unnest(?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::text[], ?::bigint[])
     as given (key, request_hash, status, body, expires_at, application_id, version)
-  where version = (select applications.version from applications where applications.id = given.application_id)
+  where ${ofCurrentVersion}
   on conflict (key) do update set request_hash = excluded.request_hash, status = excluded.status,
     body = excluded.body, expires_at = excluded.expires_at
-  where idempotency.expires_at <= ?::bigint`);
+  where idempotency.expires_at <= ?::bigint`;
 
-const messageColumns = `
-  ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bytea[], ?::bigint[],
-  ?::bigint[]`;
-const messageNames = `
-  id, application_id, version, event_type, event_id, channels, tags, ordering_key, payload, payload_expires_at, created_at`;
-
-function insertMessagesText(moreColumns: string, moreNames: string, condition: string): string {
+/** @param ofKeptAnswer the condition on the answer's \`key\`; null where no acceptance has one */
+function insertMessagesText(ofKeptAnswer: string | null): string {
+  const names =
+    "id, application_id, event_type, event_id, channels, tags, ordering_key, payload, payload_expires_at, created_at";
   return `
-  insert into messages
-    (id, application_id, event_type, event_id, channels, tags, ordering_key, payload, payload_expires_at, created_at)
-  select id, application_id, event_type, event_id, channels, tags, ordering_key, payload, payload_expires_at, created_at
-  from unnest(${messageColumns}${moreColumns}) as given (${messageNames}${moreNames})
-  where version = (select applications.version from applications where applications.id = given.application_id)
-    ${condition}
+  insert into messages (${names})
+  select ${names} from unnest(
+    ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bytea[], ?::bigint[], ?::bigint[],
+    ?::bigint[] ${ofKeptAnswer === null ? "" : ", ?::text[]"}
+  ) as given (${names}, version ${ofKeptAnswer === null ? "" : ", key"})
+  where ${ofCurrentVersion} ${ofKeptAnswer === null ? "" : `and (given.key is null or ${ofKeptAnswer})`}
   on conflict (application_id, event_id) where event_id is not null do nothing
   returning id`;
 }
 
-const insertMessages = prepare(insertMessagesText("", "", ""));
+const deliveryColumns = `
+  ?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[]`;
+const deliveryNames = `
+  message_id, endpoint_id, application_id, state, attempts, next_attempt_at, leased_by, trigger_type`;
+
+function insertDeliveriesText(ofStoredMessage: string): string {
+  return `
+  insert into deliveries (${deliveryNames})
+  select ${deliveryNames} from unnest(${deliveryColumns}) as given (${deliveryNames}) where ${ofStoredMessage}`;
+}
+
+// All that most batches need is one statement. "Is true" keeps the lists of what was stored from being joined, row by row:
+// they are looked up by hash.
+const storeText = `
+  accepted as (${insertMessagesText("(given.key in (select key from kept)) is true")}),
+  scheduled as (${insertDeliveriesText("(given.message_id in (select id from accepted)) is true")})
+  select id from accepted`;
+
+const storeAnswered = prepare(`with kept as (${insertAnswersText} returning key), ${storeText}`);
+
+const store = prepare(`
+  with accepted as (${insertMessagesText(null)}),
+  scheduled as (${insertDeliveriesText("(given.message_id in (select id from accepted)) is true")})
+  select id from accepted`);
+
+// The same in several statements, each of which finds in the tables what those before it have written: rows whose xmin is
+// this transaction.
+const ofThisTransaction = (table: string): string => `${table}.xmin = pg_current_xact_id()::xid`;
+const ofStoredMessage = `exists (
+    select 1 from messages where messages.application_id = given.application_id and messages.id = given.message_id)`;
+
+const insertAnswers = prepare(insertAnswersText);
+
+const insertMessages = prepare(insertMessagesText(null));
 
 const insertAnsweredMessages = prepare(
   insertMessagesText(
-    ", ?::text[]",
-    ", key",
-    `and (given.key is null or exists (
-      select 1 from idempotency where idempotency.key = given.key and idempotency.xmin = pg_current_xact_id()::xid))`,
+    `exists (select 1 from idempotency where idempotency.key = given.key and ${ofThisTransaction("idempotency")})`,
   ),
 );
 
 /** Of a message that was not stored, the answer is not kept either. */
 const removeAnswers = prepare(`
   delete from idempotency using unnest(?::text[], ?::text[], ?::text[]) as given (key, application_id, message_id)
-  where idempotency.key = given.key and idempotency.xmin = pg_current_xact_id()::xid and not exists (
-    select 1 from messages where messages.application_id = given.application_id and messages.id = given.message_id)`);
+  where idempotency.key = given.key and ${ofThisTransaction("idempotency")} and not ${ofStoredMessage}`);
 
-const deliveryColumns = `
-  ?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[]`;
-const deliveryNames = `
-  message_id, endpoint_id, application_id, state, attempts, next_attempt_at, leased_by, trigger_type`;
-const ofStoredMessage = `exists (
-    select 1 from messages where messages.application_id = given.application_id and messages.id = given.message_id)`;
-
-const insertDeliveries = prepare(`
-  insert into deliveries (${deliveryNames})
-  select ${deliveryNames} from unnest(${deliveryColumns}) as given (${deliveryNames}) where ${ofStoredMessage}`);
+const insertDeliveries = prepare(insertDeliveriesText(ofStoredMessage));
 
 /** `remaining`: how many of the endpoint's places that the batch has taken come from this one on. */
 const insertOrderedDeliveries = prepare(`
@@ -201,7 +219,7 @@ const advanceOrders = prepare(`
     and exists (
       select 1 from deliveries as ended
       where ended.message_id = given.message_id and ended.endpoint_id = given.endpoint_id
-        and ended.xmin = pg_current_xact_id()::xid)
+        and ${ofThisTransaction("ended")})
   returning deliveries.endpoint_id, deliveries.application_id, given.now`);
 
 const claim = prepare(`
@@ -245,25 +263,41 @@ export async function acceptBatch(
   const answered = batch.filter(({ answer }) => answer !== null);
   const deliveries = batch.flatMap((acceptance) => acceptance.deliveries);
   const ordered = deliveries.some(({ order }) => order !== null);
+  // By event id, and answers by key, so that nodes that get the same events at once wait for each other in one direction.
+  const sorted = batch.some(({ message }) => message.eventId !== null) ? batch.toSorted(byEventId) : batch;
 
   const pipeline = new Pipeline(client);
-  pipeline.begin();
-  if (ordered) takeSequences(pipeline, deliveries);
-  // By key and by event id, so that nodes that get the same events at once wait for each other in one direction only.
-  if (answered.length > 0) keepAnswers(pipeline, answered.toSorted(byAnswerKey));
-  const stored = addMessages(pipeline, batch.toSorted(byEventId), answered.length > 0);
-  if (answered.length > 0) {
-    pipeline.run(removeAnswers, [
-      textArray(answered, ({ answer }) => answer?.key ?? null),
-      textArray(answered, ({ message }) => message.applicationId),
-      textArray(answered, ({ message }) => message.id),
-    ]);
+  let stored: Promise<QueryResult<Row>>;
+  let inserted: Promise<QueryResult<Row>> | null = null;
+  if (!ordered && answered.every(({ message }) => message.eventId === null)) {
+    stored =
+      answered.length === 0
+        ? pipeline.ask(store, [...messageValues(sorted), ...deliveryValues(deliveries)])
+        : pipeline.ask(storeAnswered, [
+            ...[...answerValues(answered), ...messageValues(sorted), answerKeys(sorted)],
+            ...deliveryValues(deliveries),
+          ]);
+  } else {
+    pipeline.begin();
+    if (ordered) takeSequences(pipeline, deliveries);
+    if (answered.length > 0) {
+      pipeline.run(insertAnswers, answerValues(answered));
+      stored = pipeline.ask(insertAnsweredMessages, [...messageValues(sorted), answerKeys(sorted)]);
+      pipeline.run(removeAnswers, [
+        answerKeys(answered),
+        textArray(answered, ({ message }) => message.applicationId),
+        textArray(answered, ({ message }) => message.id),
+      ]);
+    } else {
+      stored = pipeline.ask(insertMessages, messageValues(sorted));
+    }
+    if (ordered) inserted = pipeline.ask(insertOrderedDeliveries, orderedDeliveryValues(deliveries));
+    else pipeline.run(insertDeliveries, deliveryValues(deliveries));
   }
-  const inserted = deliveries.length > 0 ? addDeliveries(pipeline, deliveries, ordered) : null;
   await pipeline.commit();
 
   const storedIds = new Set((await stored).rows.map((row) => row["id"] as string));
-  const dueTimes = ordered && inserted ? toDueTimes((await inserted).rows) : null;
+  const dueTimes = inserted && toDueTimes((await inserted).rows);
   for (const delivery of deliveries) {
     if (delivery.leasedBy !== null || !storedIds.has(delivery.messageId)) continue;
     const dueAt = dueTimes ? (dueTimes.get(placeOf(delivery)) ?? null) : delivery.nextAttemptAt;
@@ -387,15 +421,10 @@ class Pipeline {
   }
 }
 
-function addMessages(
-  pipeline: Pipeline,
-  batch: readonly Acceptance[],
-  answered: boolean,
-): Promise<QueryResult<Row>> {
-  const values: unknown[] = [
+function messageValues(batch: readonly Acceptance[]): unknown[] {
+  return [
     textArray(batch, ({ message }) => message.id),
     textArray(batch, ({ message }) => message.applicationId),
-    bigintArray(batch, ({ version }) => version),
     textArray(batch, ({ message }) => message.eventType),
     textArray(batch, ({ message }) => message.eventId),
     textArray(batch, ({ message }) => toJson(message.channels)),
@@ -404,25 +433,26 @@ function addMessages(
     byteaArray(batch, ({ message }) => message.payload),
     bigintArray(batch, ({ message }) => message.payloadExpiresAt),
     bigintArray(batch, ({ message }) => message.createdAt),
+    bigintArray(batch, ({ version }) => version),
   ];
-  if (!answered) return pipeline.ask(insertMessages, values);
-  return pipeline.ask(insertAnsweredMessages, [
-    ...values,
-    textArray(batch, ({ answer }) => answer?.key ?? null),
-  ]);
 }
 
-function keepAnswers(pipeline: Pipeline, answered: readonly Acceptance[]): void {
-  pipeline.run(insertAnswers, [
-    textArray(answered, ({ answer }) => answer?.key ?? null),
-    textArray(answered, ({ answer }) => answer?.requestHash ?? null),
-    bigintArray(answered, ({ answer }) => answer?.status ?? null),
-    textArray(answered, ({ answer }) => answer?.body ?? null),
-    bigintArray(answered, ({ answer }) => answer?.expiresAt ?? null),
-    textArray(answered, ({ message }) => message.applicationId),
-    bigintArray(answered, ({ version }) => version),
-    Math.min(...answered.map(({ message }) => message.createdAt)),
-  ]);
+function answerKeys(batch: readonly Acceptance[]): Buffer {
+  return textArray(batch, ({ answer }) => answer?.key ?? null);
+}
+
+function answerValues(answered: readonly Acceptance[]): unknown[] {
+  const sorted = answered.toSorted(byAnswerKey);
+  return [
+    answerKeys(sorted),
+    textArray(sorted, ({ answer }) => answer?.requestHash ?? null),
+    bigintArray(sorted, ({ answer }) => answer?.status ?? null),
+    textArray(sorted, ({ answer }) => answer?.body ?? null),
+    bigintArray(sorted, ({ answer }) => answer?.expiresAt ?? null),
+    textArray(sorted, ({ message }) => message.applicationId),
+    bigintArray(sorted, ({ version }) => version),
+    Math.min(...sorted.map(({ message }) => message.createdAt)),
+  ];
 }
 
 /** Takes the places of a batch, and keeps others from these orders until it is committed. */
@@ -438,12 +468,8 @@ function takeSequences(pipeline: Pipeline, deliveries: readonly NewDelivery[]): 
   ]);
 }
 
-function addDeliveries(
-  pipeline: Pipeline,
-  deliveries: readonly NewDelivery[],
-  ordered: boolean,
-): Promise<QueryResult<Row>> {
-  const values: unknown[] = [
+function deliveryValues(deliveries: readonly NewDelivery[]): unknown[] {
+  return [
     textArray(deliveries, ({ messageId }) => messageId),
     textArray(deliveries, ({ endpointId }) => endpointId),
     textArray(deliveries, ({ applicationId }) => applicationId),
@@ -453,7 +479,9 @@ function addDeliveries(
     bigintArray(deliveries, ({ leasedBy }) => leasedBy ?? 0),
     textArray(deliveries, ({ trigger }) => trigger),
   ];
-  if (!ordered) return pipeline.ask(insertDeliveries, values);
+}
+
+function orderedDeliveryValues(deliveries: readonly NewDelivery[]): unknown[] {
   const seen = new Map<string, number>();
   const remaining = deliveries.toReversed().map(({ endpointId, order }) => {
     if (order === null) return null;
@@ -461,11 +489,11 @@ function addDeliveries(
     seen.set(endpointId, places);
     return places;
   });
-  return pipeline.ask(insertOrderedDeliveries, [
-    ...values,
+  return [
+    ...deliveryValues(deliveries),
     textArray(deliveries, ({ order }) => order),
     bigintArray(remaining.reverse(), (places) => places),
-  ]);
+  ];
 }
 
 function addSettled(
