@@ -356,7 +356,7 @@ describe("a commit whose answer is lost", () => {
   test("of an event gives its deliveries back: the publisher was told of an outage, and nobody has them", async () => {
     const { wire, application, endpoint, due, accept, find } = await openScene();
     const message = aMessage(application);
-    wire.loseAnswerTo("commit");
+    wire.loseAnswerTo(message.id);
     await expect(accept(message)).rejects.toMatchObject({ code: "unavailable" });
     await vi.waitUntil(async () => (await find(message))?.leasedBy === null, patience);
     expect(await find(message)).toMatchObject({ state: "pending", nextAttemptAt: sceneTime });
