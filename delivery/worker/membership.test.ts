@@ -155,6 +155,33 @@ describe("joinOthers()", () => {
   });
 });
 
+describe("nodes that were cut off together", () => {
+  test("do not take each other for dead", async () => {
+    const store = await openStore();
+    const time = createDatabaseTime();
+    const views = [createNodeView(store, time), createNodeView(store, time)] as const;
+    const nodes = [await join(views[0]), await join(views[1])] as const;
+    const numbers = nodes.map(({ number }) => number);
+    for (const view of views) {
+      view.pause();
+      view.skip(10_000);
+    }
+    time.skip(10_000);
+    views[0].goOn();
+    await eventually(() => {
+      expect(nodes[0].holds(nodes[0].number)).toBe(true);
+    });
+    // The other one needs somewhat longer.
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    views[1].goOn();
+    await eventually(() => {
+      expect(nodes[1].holds(nodes[1].number)).toBe(true);
+    });
+    expect(nodes.map(({ number }) => number)).toEqual(numbers);
+    await Promise.all(nodes.map((node) => node.close()));
+  });
+});
+
 describe("joinAlone()", () => {
   test("takes over what the process before it held, however that ended", async () => {
     const store = await openFilledStore([endpointTo("http://127.0.0.1:1")]);

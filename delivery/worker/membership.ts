@@ -87,6 +87,9 @@ export async function joinOthers(options: MembershipOptions): Promise<Membership
   const { store, clock, logger, onBuried, monotonic = () => performance.now() } = options;
   let number = 0;
   let validUntil = -Infinity;
+  let beatAt = monotonic();
+  /** Since when it has reached the database without a break; long ago for one that has just joined. */
+  let inTouchSince = -Infinity;
   let isClosed = false;
   let timer: NodeJS.Timeout | undefined;
   let beating: Promise<void> = Promise.resolve();
@@ -101,6 +104,10 @@ export async function joinOthers(options: MembershipOptions): Promise<Membership
       number = await store.write((tx) => tx.nodes.join(now + nodeLeaseMs));
     }
     validUntil = startedAt + nodeLeaseMs - marginMs;
+    if (startedAt - beatAt >= nodeLeaseMs) inTouchSince = startedAt;
+    beatAt = startedAt;
+    // After an outage of the database the others have been cut off as well, and give a sign of life as soon as they can.
+    if (startedAt - inTouchSince < nodeLeaseMs) return;
     const buried = await store.write((tx) => tx.nodes.bury(now));
     if (buried.length > 0) {
       logger.warn({ nodes: buried }, "took over what nodes left that give no sign of life");
