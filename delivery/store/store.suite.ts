@@ -585,6 +585,33 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await kept("new")).toBeDefined();
     });
 
+    test("are refused one by one also where none of them has an event id, and where they are in order", async () => {
+      for (const order of [null, "k"]) {
+        const { store, version } = await openReady();
+        const deliveries = [{ order, leasedBy: order === null ? node : null }];
+        await store.accept(anAcceptance("msg_0", { version, answer, deliveries }));
+        const free = (key: string) => ({ ...answer, key });
+        const results = await Promise.allSettled([
+          store.accept(anAcceptance("msg_1", { version, deliveries, answer: free("a") })),
+          store.accept(anAcceptance("msg_2", { version, deliveries, answer })),
+          store.accept(anAcceptance("msg_3", { version: 0, deliveries, answer: free("b") })),
+          store.accept(anAcceptance("msg_4", { version, deliveries })),
+          store.accept(anAcceptance("msg_5", { version, deliveries, answer: free("c") })),
+        ]);
+        expect(results.map(({ status }) => status)).toEqual([
+          ...["fulfilled", "rejected", "rejected", "fulfilled", "fulfilled"],
+        ]);
+        const stored = await store.read((tx) => tx.deliveries.countPending());
+        expect(stored).toBe(4);
+        const kept = await store.read(async (tx) => [
+          await tx.idempotency.find("a", 10_000),
+          await tx.idempotency.find("b", 10_000),
+          await tx.idempotency.find("c", 10_000),
+        ]);
+        expect(kept.map((found) => found !== undefined)).toEqual([true, false, true]);
+      }
+    });
+
     test("with an id that is taken are conflicts, and those beside them are stored", async () => {
       const { store, version } = await openReady();
       await store.accept(anAcceptance("msg_1", { version }));
