@@ -601,8 +601,10 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
         expect(results.map(({ status }) => status)).toEqual([
           ...["fulfilled", "rejected", "rejected", "fulfilled", "fulfilled"],
         ]);
-        const stored = await store.read((tx) => tx.deliveries.countPending());
-        expect(stored).toBe(4);
+        const stored = await store.read((tx) => tx.messages.list({ applicationId: "app_1" }, all));
+        expect(stored.map(({ id }) => id)).toEqual(["msg_0", "msg_1", "msg_4", "msg_5"]);
+        expect(await findDelivery(store, "msg_5")).toBeDefined();
+        expect(await findDelivery(store, "msg_2")).toBeUndefined();
         const kept = await store.read(async (tx) => [
           await tx.idempotency.find("a", 10_000),
           await tx.idempotency.find("b", 10_000),
