@@ -46,7 +46,7 @@ export interface Config extends StorageConfig {
   readonly publicUrl: string | null;
   /** The largest request body that is read. */
   readonly maxBodyBytes: number;
-  /** Publishing requests that are handled at a time; those beyond are answered 429. */
+  /** Publishing requests that a process handles at a time; those beyond are answered 429. */
   readonly maxInFlightRequests: number;
   /** Pending deliveries of one application, beyond which its publishers are answered 429; null for no bound. */
   readonly maxBacklog: number | null;
@@ -176,7 +176,7 @@ export const settings = {
   maxInFlightRequests: {
     flag: "--max-in-flight-requests <number>",
     variable: "HOOKPLANE_MAX_IN_FLIGHT_REQUESTS",
-    description: "publishing requests handled at a time; more are answered 429",
+    description: "publishing requests that a process handles at a time; more are answered 429",
     defaultText: "1000",
   },
   maxBacklog: {
