@@ -13,8 +13,11 @@ export function readMigrations(database: "sqlite" | "postgres"): readonly string
     .map((name) => readFileSync(join(folder, name), "utf8"));
 }
 
-/** The advisory lock that a migration of PostgreSQL is made under: any number that nobody else uses. */
-const migrationLock = 4_220_010_420;
+/**
+ * The advisory lock of PostgreSQL under which a node that starts makes what others may be about to make: any number that
+ * nobody else uses.
+ */
+export const startLock = 4_220_010_420;
 /** How long a node waits for another one's migration. */
 const migrationWaitMs = 600_000;
 
@@ -63,7 +66,7 @@ export async function migratePostgres(
 ): Promise<void> {
   for (let isNewest = false; !isNewest;) {
     await client.query(`begin; set local lock_timeout = ${migrationWaitMs}`);
-    await client.query("select pg_advisory_xact_lock($1)", [migrationLock]);
+    await client.query("select pg_advisory_xact_lock($1)", [startLock]);
     const version = await readPostgresVersion(client);
     refuseNewer(name, version, migrations.length);
     const next = migrations[version];

@@ -269,12 +269,12 @@ export async function acceptBatch(
   const pipeline = new Pipeline(client);
   let stored: Promise<QueryResult<Row>>;
   let inserted: Promise<QueryResult<Row>> | null = null;
-  if (!ordered && answered.every(({ message }) => message.eventId === null)) {
+  if (!ordered && (answered.length === 0 || batch.every(({ message }) => message.eventId === null))) {
     stored =
       answered.length === 0
         ? pipeline.ask(store, [...messageValues(sorted), ...deliveryValues(deliveries)])
         : pipeline.ask(storeAnswered, [
-            ...[...answerValues(answered), ...messageValues(sorted), answerKeys(sorted)],
+            ...[...answerValues(answered), ...messageValues(batch), answerKeys(batch)],
             ...deliveryValues(deliveries),
           ]);
   } else {

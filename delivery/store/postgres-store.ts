@@ -3,7 +3,7 @@ import { ServiceError, StartError } from "../errors.ts";
 import { ChangeLog } from "./change-log.ts";
 import { createLane, type Lane, type LaneOptions } from "./lane.ts";
 import { openSeal } from "./master-key.ts";
-import { migratePostgres, readMigrations } from "./migrations.ts";
+import { migratePostgres, readMigrations, startLock } from "./migrations.ts";
 import {
   acceptBatch,
   claimDue,
@@ -99,10 +99,15 @@ export async function openPostgresStore({
     const client = await pool.connect();
     try {
       const rules = await readUniqueRules(client);
-      const seal = await openSeal(new PostgresConnection(client, rules, { isWriter: true }), masterKeyFile);
+      const sql = new PostgresConnection(client, rules, { isWriter: true });
+      // Of nodes that start together on a new database, one makes the key and the others find it.
+      await sql.run("begin");
+      await sql.get("select pg_advisory_xact_lock(?)", startLock);
+      const seal = await openSeal(sql, masterKeyFile);
+      await sql.run("commit");
       return new PostgresStore(pool, hotPool, rules, seal);
     } finally {
-      client.release();
+      client.release(client.getTransactionStatus() !== "I");
     }
   } catch (error) {
     await Promise.all([pool.end(), hotPool.end()]);
