@@ -162,6 +162,18 @@ describe("openPostgresStore()", () => {
     expect(sessions.length).toBeLessThanOrEqual(7);
   });
 
+  test("takes no write that goes on where the database has given up", async () => {
+    const store = await open({ masterKeyFile: aKeyFile() });
+    const application = anApplication();
+    await store.write((tx) => tx.applications.insert(application));
+    const making = store.write(async (tx) => {
+      await tx.applications.insert(application).catch(() => undefined);
+      await tx.organizations.insert({ id: "org_1", name: "", createdAt: 1 }).catch(() => undefined);
+    });
+    await expect(making).rejects.toMatchObject({ rule: "applications.id" });
+    expect(await store.read((tx) => tx.organizations.find("org_1"))).toBeUndefined();
+  });
+
   test("counts the bytes of what is there, and no longer of what was deleted", async () => {
     const options = { url: await server.createDatabase(), masterKeyFile: aKeyFile() };
     const filling = await openPostgresStore(options);

@@ -393,9 +393,9 @@ export interface Store {
   /** Runs on the last committed state. */
   read<T>(fn: (tx: Tx) => Promise<T>): Promise<T>;
   /**
-   * Runs in a transaction and resolves once that is synced to disk. A function that throws leaves nothing, and so does one
-   * that goes on after an insert has thrown; it may be run twice, so it changes nothing but the transaction, and awaits
-   * nothing else. What it finds by name or id stays as it is until it has ended; of what it lists, that is not promised.
+   * Runs in a transaction and resolves once that is synced to disk. A function that throws leaves nothing; it may be run
+   * twice, so it changes nothing but the transaction, awaits nothing else, and does not go on when the transaction has
+   * thrown. What it finds by name or id stays as it is until it has ended; of what it lists, that is not promised.
    */
   write<T>(fn: (tx: Tx) => Promise<T>): Promise<T>;
   /**
