@@ -77,7 +77,7 @@ function fieldsOf(json: Record<string, unknown>): Record<string, string | undefi
     ID: String(id),
     UID: (uid as string | null) ?? "-",
     Name: String(name),
-    "Per second": throttleRate === null ? undefined : String(throttleRate),
+    "Per second": typeof throttleRate === "number" ? String(throttleRate) : undefined,
     Policy: policy === undefined ? undefined : JSON.stringify(policy),
     Metadata: Object.keys(metadata as object).length === 0 ? undefined : JSON.stringify(metadata),
     Created: shownTime(createdAt as string),

@@ -114,7 +114,9 @@ describe("hookplane publish", () => {
     const { json } = await api("GET", `/app/${app}/msg/a`);
     expect(json).toMatchObject({ id: first!.stdout.trim(), tags: ["x", "y"], channels: ["eu"] });
     expect((await api("GET", `/app/${app}/msg/${third!.stdout.trim()}`)).json.orderingKey).toBe("k");
-    await until(() => expect(receiver.requests.map(({ body }) => body)).toEqual([text, text, text]));
+    await until(() => {
+      expect(receiver.requests.map(({ body }) => body)).toEqual([text, text, text]);
+    });
   });
 
   test("publishes a file of many lines in order, and tells which ones are refused", async () => {
@@ -171,23 +173,20 @@ describe("hookplane publish", () => {
       cli.run(["publish", app, "--batch", "x", "--event-id", "1", "--tag", "t", "--json"]),
       cli.run(["publish", app, "--batch", "/nowhere/x"]),
     ]);
-    expect([noType!.code, noType!.stderr]).toEqual([2, expect.stringContaining("There is no event type")]);
-    expect([notJson!.code, notJson!.stderr]).toEqual([2, expect.stringContaining("The payload is not JSON")]);
-    expect([notObject!.code, notObject!.stderr]).toEqual([
-      2,
-      expect.stringContaining("must be a JSON object"),
-    ]);
-    expect([unknown!.code, unknown!.stderr]).toEqual([
+    expect([noType.code, noType.stderr]).toEqual([2, expect.stringContaining("There is no event type")]);
+    expect([notJson.code, notJson.stderr]).toEqual([2, expect.stringContaining("The payload is not JSON")]);
+    expect([notObject.code, notObject.stderr]).toEqual([2, expect.stringContaining("must be a JSON object")]);
+    expect([unknown.code, unknown.stderr]).toEqual([
       4,
       'hookplane: There is no application "nowhere". hookplane applications shows which there are.\n',
     ]);
-    expect(mixed!.code).toBe(2);
-    expect(JSON.parse(mixed!.stderr)).toEqual({
+    expect(mixed.code).toBe(2);
+    expect(JSON.parse(mixed.stderr)).toEqual({
       event: "failed",
       code: "settings_invalid",
       message: expect.stringMatching(/^--event-id "1": .*\n--batch "x": /),
     });
-    expect([noFile!.code, noFile!.stderr]).toEqual([2, expect.stringContaining('--batch "/nowhere/x"')]);
+    expect([noFile.code, noFile.stderr]).toEqual([2, expect.stringContaining('--batch "/nowhere/x"')]);
     expect((await api("GET", `/app/${app}/msg`)).json.data).toEqual([]);
   });
 });
@@ -203,7 +202,9 @@ describe("hookplane messages", () => {
     });
     receiver.answer = { status: 200, body: "" };
     await publish(app, "sent-1", "order.sent");
-    await until(() => expect(receiver.requests).toHaveLength(2));
+    await until(() => {
+      expect(receiver.requests).toHaveLength(2);
+    });
 
     const [all, paid, pending, none, shown, json] = await Promise.all([
       cli.run(["messages", app]),
@@ -213,24 +214,24 @@ describe("hookplane messages", () => {
       cli.run(["messages", "show", app, "paid-1"]),
       cli.run(["messages", "show", app, "paid-1", "--status-class", "500", "--json"]),
     ]);
-    expect(all!.stdout.split("\n").map((line) => line.split(/ +/)[2])).toEqual([
+    expect(all.stdout.split("\n").map((line) => line.split(/ +/)[2])).toEqual([
       "TYPE",
       "sent-1",
       "paid-1",
       undefined,
     ]);
-    expect(paid!.lines.map(({ eventId }) => eventId)).toEqual(["paid-1"]);
-    expect(paid!.lines[0]).not.toHaveProperty("payload");
-    expect(pending!.lines).toMatchObject([
+    expect(paid.lines.map(({ eventId }) => eventId)).toEqual(["paid-1"]);
+    expect(paid.lines[0]).not.toHaveProperty("payload");
+    expect(pending.lines).toMatchObject([
       { eventId: "paid-1", statusText: "pending", nextAttempt: expect.any(String) },
     ]);
     expect(none).toMatchObject({ code: 0, stdout: "" });
-    expect(shown!.stdout).toContain('\n{"eventId":"paid-1"}\n');
-    expect(shown!.stdout).toMatch(/main +http:\S+ +pending +20\d\d-/);
-    expect(shown!.stdout).toMatch(/✗ 500 /);
+    expect(shown.stdout).toContain('\n{"eventId":"paid-1"}\n');
+    expect(shown.stdout).toMatch(/main +http:\S+ +pending +20\d\d-/);
+    expect(shown.stdout).toMatch(/✗ 500 /);
     // What a receiver answers steers no terminal.
-    expect(shown!.stdout).toContain(String.raw`no\x1b[31m way`);
-    expect(json!.lines).toMatchObject([
+    expect(shown.stdout).toContain(String.raw`no\x1b[31m way`);
+    expect(json.lines).toMatchObject([
       {
         eventId: "paid-1",
         payload: { eventId: "paid-1" },
@@ -243,7 +244,9 @@ describe("hookplane messages", () => {
       code: 0,
       stdout: "",
     });
-    await until(() => expect(receiver.requests).toHaveLength(3));
+    await until(() => {
+      expect(receiver.requests).toHaveLength(3);
+    });
   });
 
   test("lists as many as asked for, over pages", async () => {
@@ -350,15 +353,15 @@ describe("hookplane endpoints", () => {
         "https://example.com/new",
       ]),
     ]);
-    expect(list!.stdout).toMatch(new RegExp(`^${id} +main +disabled +https://example.com/\\w+ +`, "m"));
-    expect(shown!.stdout).toMatch(/^Headers +x-team, authorization \(secret\)$/m);
-    expect(shown!.stdout + shown!.stderr).not.toMatch(/canary|whsec_/);
-    expect(withSecret!.lines[0]).toMatchObject({
+    expect(list.stdout).toMatch(new RegExp(`^${id} +main +disabled +https://example.com/\\w+ +`, "m"));
+    expect(shown.stdout).toMatch(/^Headers +x-team, authorization \(secret\)$/m);
+    expect(shown.stdout + shown.stderr).not.toMatch(/canary|whsec_/);
+    expect(withSecret.lines[0]).toMatchObject({
       id,
       secret: readFileSync(secret, "utf8").trim(),
       stats: { success: 0 },
     });
-    expect(changed!.code).toBe(0);
+    expect(changed.code).toBe(0);
     expect(await read()).toMatchObject({
       eventTypes: null,
       throttleRate: null,
@@ -418,7 +421,9 @@ describe("hookplane endpoints", () => {
     const app = await makeApplication(receiver.url, { order: "endpoint", retrySchedule: [] });
     for (const id of ["first", "second", "third"]) await publish(app, id);
     const head = async () => (await api("GET", `/app/${app}/endpoint/main/order`)).json.data[0];
-    await until(async () => expect(await head()).toMatchObject({ status: "blocked", eventId: "first" }));
+    await until(async () => {
+      expect(await head()).toMatchObject({ status: "blocked", eventId: "first" });
+    });
     const [shown, json] = await Promise.all([
       cli.run(["endpoints", "order", app, "main"]),
       cli.run(["endpoints", "order", app, "main", "--json"]),
@@ -427,13 +432,17 @@ describe("hookplane endpoints", () => {
     expect(json.lines).toMatchObject([{ eventId: "first", behind: 2 }]);
 
     expect(await cli.run(["endpoints", "skip", app, "main", "first"])).toMatchObject({ code: 0, stdout: "" });
-    await until(async () => expect(await head()).toMatchObject({ status: "blocked", eventId: "second" }));
+    await until(async () => {
+      expect(await head()).toMatchObject({ status: "blocked", eventId: "second" });
+    });
     receiver.answer = { status: 200, body: "" };
     expect(await cli.run(["endpoints", "retry", app, "main", "second", "--json"])).toMatchObject({
       code: 0,
       lines: [{ retry: "second", endpoint: "main" }],
     });
-    await until(async () => expect(await head()).toBeUndefined());
+    await until(async () => {
+      expect(await head()).toBeUndefined();
+    });
     expect(await cli.run(["endpoints", "retry", app, "main", "third"])).toMatchObject({
       code: 4,
       stdout: "",
@@ -462,7 +471,9 @@ describe("hookplane replay", () => {
     const { code, stdout, stderr } = await cli.run(["replay", app, "--since", "1h", "--failed"]);
     expect([code, stderr]).toEqual([0, 'The endpoint "off" is disabled and left out.\n']);
     expect(stdout.match(/^qtask_\w+: 2 messages sent to "ep_\w+" again$/gm)).toHaveLength(2);
-    await until(() => expect(receiver.requests).toHaveLength(8));
+    await until(() => {
+      expect(receiver.requests).toHaveLength(8);
+    });
 
     const [again, list] = await Promise.all([
       cli.run([
@@ -508,7 +519,9 @@ describe("hookplane replay", () => {
       "late",
       "--missing",
     ]);
-    await until(() => expect(printed.stderr).toMatch(/^\d+ messages? of (?:\?|400) sent again$/m));
+    await until(() => {
+      expect(printed.stderr).toMatch(/^\d+ messages? of (?:\?|400) sent again$/m);
+    });
     child.kill("SIGINT");
     expect(await exit).toBe(130);
     const [, id] = /hookplane replay show (qtask_\w+) --wait/.exec(printed.stderr) ?? [];
@@ -549,9 +562,9 @@ describe("hookplane tail", () => {
     });
     const limited = cli.start(["tail", app, "--type", "attempt.succeeded", "--limit", "1", "--json"]);
     const id = await publish(app, "live-1");
-    await until(() =>
-      expect(one.printed.stdout).toMatch(new RegExp(`✓ order.paid ${id} main 200 \\d+ ms\n`)),
-    );
+    await until(() => {
+      expect(one.printed.stdout).toMatch(new RegExp(`✓ order.paid ${id} main 200 \\d+ ms\n`));
+    });
     expect(one.printed.stdout).toMatch(
       new RegExp(`^\\d\\d:\\d\\d:\\d\\d\\.\\d{3} → order.paid ${id} \\(live-1\\)\n`),
     );

@@ -28,6 +28,9 @@ export const connectionOptions = [
   ],
 ] as const;
 
+/** The option of every command that prints for people otherwise. */
+export const jsonOption = ["--json", "print JSON, a value a line, for programs"] as const;
+
 /**
  * The service that a command is to talk to. A token that is not given is taken from the data folder of a service on this
  * machine, and never sent to another one, unless that folder is named.

@@ -1,9 +1,11 @@
-import { Option, type Command } from "commander";
+import type { Command } from "commander";
 import { parseStorageConfig, settings, type Flags, type StorageConfig } from "../delivery/config.ts";
+import { addExamples, type Example } from "./command-reference.ts";
+import { jsonOption } from "./config.ts";
 import { CommandFailure, exitCodes, reportingFailures } from "./failure.ts";
 import { counted, printJson, printLine, styled, visible } from "./printer.ts";
 import { Progress, whileWaiting } from "./progress.ts";
-import { addCommandGroup, firstSentence, helpAfter } from "./service-command.ts";
+import { addCommandGroup, firstSentence } from "./service-command.ts";
 import { toOption } from "./setting-option.ts";
 
 interface DatabaseFlags extends Flags {
@@ -84,8 +86,8 @@ export function registerDatabase(program: Command): void {
 interface DatabaseCommandDefinition {
   readonly usage: string;
   readonly description: string;
-  readonly examples: readonly (readonly [typed: string, comment: string])[];
-  run(storage: StorageConfig, isJson: boolean, operand?: string): Promise<void>;
+  readonly examples: readonly Example[];
+  readonly run: (storage: StorageConfig, isJson: boolean, operand?: string) => Promise<void>;
 }
 
 function addDatabaseCommand(
@@ -96,8 +98,8 @@ function addDatabaseCommand(
   for (const setting of [settings.dataDir, settings.databaseUrl, settings.masterKeyFile]) {
     command.addOption(toOption(setting));
   }
-  command.addOption(new Option("--json", "print one line of JSON, for programs"));
-  command.addHelpText("after", helpAfter(examples));
+  command.option(...jsonOption);
+  addExamples(command, examples);
   command.action((...given: unknown[]) => {
     const flags = given.at(-2) as DatabaseFlags;
     const operand = given.length > 2 ? (given[0] as string) : undefined;

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { parseStorageConfig, settings, type Flags, type StorageConfig } from "../delivery/config.ts";
 import { StartError } from "../delivery/errors.ts";
 import type { MasterKeyStatus } from "../delivery/store/master-key-care.ts";
+import { addExamples } from "./command-reference.ts";
 import { toOption } from "./setting-option.ts";
 
 /** Exit code of `key status` and of `key rotate --wait` while something is sealed with an older key, or with a lost one. */
@@ -49,6 +50,11 @@ export function registerKeyCommands(program: Command): void {
         print("resealed", done, { isCompletionAsked: true });
       }),
     );
+  addExamples(status, [["key status", "which keys there are, and how many texts each has sealed"]]);
+  addExamples(rotate, [
+    ["key rotate --wait", "adds a key, and waits until everything is sealed with it"],
+    ["key rotate --prune", "drops the older keys that nothing needs any more"],
+  ]);
   for (const command of [status, rotate]) {
     for (const setting of [settings.dataDir, settings.databaseUrl, settings.masterKeyFile]) {
       command.addOption(toOption(setting));

@@ -213,7 +213,7 @@ async function untilEnded(client: ServiceClient, tasks: readonly Task[]): Promis
       await sleep(pollMs, undefined, { signal: stop.signal }).catch(() => undefined);
       if (stop.signal.aborted) throw interrupted(tasks);
       current = await Promise.all(
-        current.map((task) => (task.status === "running" ? readTask(client, task.id) : task)),
+        current.map(async (task) => (task.status === "running" ? readTask(client, task.id) : task)),
       );
     }
   } finally {

@@ -1,5 +1,6 @@
 import { Option, type Command } from "commander";
-import { connectionOptions, readConnection } from "./config.ts";
+import { addExamples, type Example } from "./command-reference.ts";
+import { connectionOptions, jsonOption, readConnection } from "./config.ts";
 import { nearestName } from "../delivery/core/nearest.ts";
 import { CommandFailure, reportingFailures } from "./failure.ts";
 import { OptionReader, type Options } from "./option-reader.ts";
@@ -15,7 +16,7 @@ export interface CommandContext {
    *
    * @throws CommandFailure for a wrong address or no token
    */
-  service(): ServiceClient;
+  readonly service: () => ServiceClient;
 }
 
 /** A command that talks to a service. */
@@ -25,14 +26,13 @@ interface ServiceCommandDefinition {
   readonly description: string;
   /** Flags and descriptions. Those that end with `…` may be repeated. */
   readonly options?: readonly (readonly [flags: string, description: string])[];
-  /** What one types behind `hookplane`, and what comes of it. */
-  readonly examples: readonly (readonly [typed: string, comment: string])[];
+  readonly examples: readonly Example[];
   /** Whether it is what the command above it does when nothing else is said. */
   readonly isDefault?: boolean;
   /** More for the help text. */
   readonly notes?: string;
   /** @param operands those that are left out are undefined */
-  run(context: CommandContext, ...operands: (string | undefined)[]): Promise<void>;
+  readonly run: (context: CommandContext, ...operands: (string | undefined)[]) => Promise<void>;
 }
 
 /** Adds a command that talks to a service, with the options that all of them have. */
@@ -43,9 +43,9 @@ export function addServiceCommand(parent: Command, definition: ServiceCommandDef
     .description(description)
     .summary(firstSentence(description));
   for (const [flags, text] of options) command.addOption(toOption(flags, text));
-  for (const [flags, text] of connectionOptions) command.addOption(new Option(flags, text));
-  command.option("--json", "print JSON, a value a line, for programs");
-  command.addHelpText("after", helpAfter(examples, notes));
+  for (const [flags, text] of connectionOptions) command.option(flags, text);
+  command.option(...jsonOption);
+  addExamples(command, examples, notes);
   // Wrong names of commands end up here, and get a better answer than that there are too many arguments.
   if (isDefault) command.allowExcessArguments();
   command.action((...given: unknown[]) => {
@@ -115,18 +115,6 @@ export function addCommandGroup(parent: Command, name: string, description: stri
 /** For the list of commands. */
 export function firstSentence(text: string): string {
   return /^.*?\.(?= |$)/.exec(text)?.[0] ?? text;
-}
-
-/** The examples of a command as its help shows them. */
-export function helpAfter(
-  examples: readonly (readonly [typed: string, comment: string])[],
-  notes?: string,
-): string {
-  const lines = examples.map(([typed, comment]) => {
-    const command = typed.includes("hookplane ") ? typed : `hookplane ${typed}`;
-    return `  ${command}\n      ${comment}`;
-  });
-  return `\nExamples:\n${lines.join("\n")}${notes === undefined ? "" : `\n\n${notes}`}`;
 }
 
 /** `--tag <tag…>` may be repeated, each time with one value: so that what comes behind is not taken for another. */

@@ -76,7 +76,8 @@ async function watch(
   let retryMs = defaultRetryMs;
   let failures = 0;
   let left = limit;
-  while (!stop.signal.aborted && left > 0) {
+  const isStopped = (): boolean => stop.signal.aborted;
+  while (!isStopped() && left > 0) {
     const connection = new AbortController();
     const signal = AbortSignal.any([stop.signal, connection.signal]);
     const silence = setTimeout(() => {
@@ -100,7 +101,7 @@ async function watch(
       }
       throw new CommandFailure("service_unreachable", "The service has closed the connection.");
     } catch (error) {
-      if (stop.signal.aborted) return;
+      if (isStopped()) return;
       const failure = toFailure(error, connection.signal.aborted);
       if (lastEventId === "" || !isPassing(failure)) throw failure;
       if (failures++ === 0 && !isJson) printNote(`${visible(failure.message)} Trying again.`);

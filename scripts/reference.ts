@@ -1,5 +1,8 @@
 // The tables of the docs that say what the code says: what stands in a page between `<!-- generated: <name> -->` and
 // `<!-- end -->` is written by scripts/generate.ts, the rest by hand.
+import { describeCommands, type CommandReference } from "../cli/command-reference.ts";
+import { connectionOptions, jsonOption } from "../cli/config.ts";
+import { createProgram } from "../cli/program.ts";
 import { settings, type Setting } from "../delivery/config.ts";
 import { apis } from "../provider/apis/index.ts";
 import { connectionSettings } from "../provider/config.ts";
@@ -14,7 +17,12 @@ import {
 } from "../provider/schema.ts";
 
 /** The pages that have such parts. */
-export const referencePages = ["docs/connections.md", "docs/resources.md", "docs/delivery-service.md"];
+export const referencePages = [
+  "docs/connections.md",
+  "docs/resources.md",
+  "docs/delivery-service.md",
+  "docs/cli.md",
+];
 
 /**
  * The page with its generated parts written anew.
@@ -33,7 +41,7 @@ export function fillReference(page: string): string {
   );
 }
 
-/** Each generated part by its name: a resource's type, `connection <name>`, `settings`. */
+/** Each generated part by its name: a resource's type, `connection <name>`, `settings`, `command <path>`. */
 function sections(): [string, string][] {
   const resources = apis.flatMap((api) => api.resources.map(shapeResource));
   const connections = [...new Set(resources.flatMap(({ connection }) => connection ?? []))];
@@ -44,6 +52,11 @@ function sections(): [string, string][] {
       connectionTable(connection),
     ]),
     ["settings", settingsTable()],
+    ["common options", optionTable(commonOptions)],
+    ...describeCommands(createProgram()).map((command): [string, string] => [
+      `command ${command.path}`,
+      commandText(command),
+    ]),
   ];
 }
 
@@ -141,6 +154,36 @@ function settingsTable(): string {
     plain(description),
   ]);
   return table(["flag", "variable", "default", "what"], rows);
+}
+
+const commonOptions = [...connectionOptions, jsonOption].map(([flags, description]) => ({
+  flags,
+  description,
+}));
+
+/** The options that all commands have are left out, where a command has all of them. */
+function commandText({ path, usage, description, examples, notes, options }: CommandReference): string {
+  const flags = options.map((option) => option.flags);
+  const isCommon = commonOptions.every((option) => flags.includes(option.flags));
+  const own = options.filter(
+    (option) => !isCommon || !commonOptions.some((other) => other.flags === option.flags),
+  );
+  const lines = examples.map(({ typed, comment }) => `# ${comment}\n${typed}`);
+  return [
+    `### hookplane ${path}`,
+    code(usage),
+    plain(description),
+    ...(own.length === 0 ? [] : [optionTable(own)]),
+    `\`\`\`sh\n${lines.join("\n\n")}\n\`\`\``,
+    ...(notes === undefined ? [] : [plain(notes)]),
+  ].join("\n\n");
+}
+
+function optionTable(options: CommandReference["options"]): string {
+  return table(
+    ["option", "what"],
+    options.map(({ flags, description }) => [code(flags), plain(description)]),
+  );
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -24,7 +24,7 @@ export const feedEventTypes = [
   "application.deleted",
 ] as const;
 
-export type FeedEventType = (typeof feedEventTypes)[number];
+type FeedEventType = (typeof feedEventTypes)[number];
 
 interface Occurrence {
   readonly type: FeedEventType;
@@ -110,7 +110,7 @@ export interface LiveFeedOptions {
 }
 
 /** How often the store is looked at while somebody reads. */
-export const feedIntervalMs = 200;
+const feedIntervalMs = 200;
 /** Looking takes at most one part in so many of the time: beyond that, looks are further apart. */
 const restShare = 20;
 /**
@@ -121,7 +121,7 @@ const lookBackMs = 10_000;
 /** After an outage of the database, how long nodes may take to write down what has happened in it. */
 const recoveryMs = 15_000;
 /** How far back a reader may go on. */
-export const maxCatchUpMs = 5 * 60_000;
+const maxCatchUpMs = 5 * 60_000;
 /** Ids that one look takes in, and events that it tells; beyond that the oldest are counted as missed. */
 const maxKeys = 10_000;
 const maxEvents = 500;
@@ -262,12 +262,13 @@ class Watch {
     this.#isRunning = true;
     const { clock, intervalMs, logger } = this.#options;
     const { signal } = this.#closing;
-    while (!signal.aborted) {
+    const isClosed = (): boolean => signal.aborted;
+    while (!isClosed()) {
       this.#busyMs = 0;
       try {
         await this.#look();
       } catch (error) {
-        if (signal.aborted) return;
+        if (isClosed()) return;
         this.#recoveredAt = clock() + recoveryMs;
         logger.error({ err: error }, "what is new could not be looked for; trying again");
       }

@@ -43,7 +43,10 @@ async function listen(url: string, headers: Record<string, string> = {}) {
     }
   })();
   const heard = (name: string) => events.filter((event) => event.name === name);
-  if (response.status === 200) await until(() => expect(heard("connected")).toHaveLength(1));
+  if (response.status === 200)
+    await until(() => {
+      expect(heard("connected")).toHaveLength(1);
+    });
   return {
     response,
     events,
@@ -82,7 +85,9 @@ describe("GET /api/v1/app/<app>/tail", () => {
       eventType: "order.paid",
       payload: { note: "canary-payload" },
     });
-    await until(() => expect(heard("attempt.failed")).toHaveLength(1));
+    await until(() => {
+      expect(heard("attempt.failed")).toHaveLength(1);
+    });
     expect(heard("endpoint.created")[0]!.json).toMatchObject({
       endpointId: endpoint.id,
       endpointUid: "main",
@@ -99,7 +104,9 @@ describe("GET /api/v1/app/<app>/tail", () => {
 
     receiver.answer = { status: 200, body: "" };
     await service.svix.messageAttempt.resend("shop", message.id, endpoint.id);
-    await until(() => expect(heard("attempt.succeeded")).toHaveLength(1));
+    await until(() => {
+      expect(heard("attempt.succeeded")).toHaveLength(1);
+    });
     expect(heard("attempt.succeeded")[0]!.json).toMatchObject({
       triggerType: 1,
       statusText: "success",
@@ -108,7 +115,9 @@ describe("GET /api/v1/app/<app>/tail", () => {
 
     receiver.answer = { status: 410, body: "" };
     await service.svix.message.create("shop", { eventType: "order.paid", payload: {} });
-    await until(() => expect(heard("endpoint.disabled")).toHaveLength(1));
+    await until(() => {
+      expect(heard("endpoint.disabled")).toHaveLength(1);
+    });
     const text = JSON.stringify(heard("message.accepted")) + JSON.stringify(heard("attempt.failed"));
     expect(text).not.toContain("canary");
   });
@@ -124,14 +133,20 @@ describe("GET /api/v1/app/<app>/tail", () => {
       heard("message.accepted").map(({ json }) => json["msgId"]);
     const first = await listen(url, bearer);
     const published = [await publish()];
-    await until(() => expect(ids(first)).toEqual(published));
+    await until(() => {
+      expect(ids(first)).toEqual(published);
+    });
     first.stop();
     published.push(await publish(), await publish());
     const second = await listen(url, { ...bearer, "last-event-id": first.events.at(-1)!.lastId });
-    await until(() => expect(ids(second)).toEqual(published.slice(1)));
+    await until(() => {
+      expect(ids(second)).toEqual(published.slice(1));
+    });
     // Also one that has seen nothing but the greeting.
     const third = await listen(url, { ...bearer, "last-event-id": first.events[0]!.lastId });
-    await until(() => expect(ids(third)).toEqual(published));
+    await until(() => {
+      expect(ids(third)).toEqual(published);
+    });
   });
 
   test("tells what was asked for alone", async () => {
@@ -163,18 +178,20 @@ describe("GET /api/v1/app/<app>/tail", () => {
   });
 
   test("says what is wrong with a request", async () => {
-    const { request } = await start();
-    await request("POST", "/api/v1/app", { name: "Shop", uid: "shop" });
-    const { status, json } = await request("GET", "/api/v1/app/shop/tail?types=nothing&endpoint_id=");
+    const service = await start();
+    await service.request("POST", "/api/v1/app", { name: "Shop", uid: "shop" });
+    const { status, json } = await service.request("GET", "/api/v1/app/shop/tail?types=nothing&endpoint_id=");
     expect(status).toBe(422);
     expect(json.detail.map(({ loc }: { loc: unknown }) => loc)).toEqual([
       ["query", "types", "0"],
       ["query", "endpoint_id"],
     ]);
-    const resumed = await request("GET", "/api/v1/app/shop/tail", undefined, { "last-event-id": "7" });
+    const resumed = await service.request("GET", "/api/v1/app/shop/tail", undefined, {
+      "last-event-id": "7",
+    });
     expect([resumed.status, resumed.json.detail[0].loc]).toEqual([422, ["header", "last-event-id"]]);
-    expect((await request("GET", "/api/v1/app/none/tail")).status).toBe(404);
-    expect((await request("HEAD", "/api/v1/app/shop/tail")).status).toBe(405);
+    expect((await service.request("GET", "/api/v1/app/none/tail")).status).toBe(404);
+    expect((await service.request("HEAD", "/api/v1/app/shop/tail")).status).toBe(405);
   });
 
   test("ends when the application is deleted, and when the service stops", async () => {
@@ -186,7 +203,9 @@ describe("GET /api/v1/app/<app>/tail", () => {
     await service.svix.application.delete("shop");
     expect(await one.done).toBe("ended");
     expect(one.heard("end")[0]!.json).toEqual({ reason: "the application was deleted" });
-    await until(() => expect(all.heard("application.deleted")).toHaveLength(1));
+    await until(() => {
+      expect(all.heard("application.deleted")).toHaveLength(1);
+    });
     await service.service.close();
     expect(await all.done).toBe("ended");
     expect(all.heard("end")[0]!.json).toEqual({ reason: "the service is stopping" });
@@ -283,7 +302,9 @@ describe("a client", () => {
     const rounds = 8;
     for (let round = 1; round <= rounds; round++) {
       await publish(20);
-      await until(() => expect(steady.heard("message.accepted")).toHaveLength(round * 20));
+      await until(() => {
+        expect(steady.heard("message.accepted")).toHaveLength(round * 20);
+      });
     }
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -294,7 +315,9 @@ describe("a client", () => {
         (sum, [, data]) => sum + (JSON.parse(data!) as { count: number }).count,
         0,
       );
-    await until(() => expect(told() + missed()).toBe(rounds * 20));
+    await until(() => {
+      expect(told() + missed()).toBe(rounds * 20);
+    });
     expect(missed()).toBeGreaterThan(0);
     expect(told()).toBeGreaterThan(0);
     expect(steady.heard("missed")).toEqual([]);
@@ -308,7 +331,9 @@ describe("a client", () => {
     socket.on("close", () => (isClosed = true));
     for (let round = 1; round <= 10; round++) {
       await publish(10);
-      await until(() => expect(steady.heard("message.accepted")).toHaveLength(round * 10));
+      await until(() => {
+        expect(steady.heard("message.accepted")).toHaveLength(round * 10);
+      });
     }
     // There was room for it again.
     await until(() => {

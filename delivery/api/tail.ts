@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import { setInterval as every } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from "fastify";
 import { z } from "zod";
 import { ServiceError } from "../errors.ts";
@@ -101,8 +101,8 @@ export function registerTail(
   authenticated: onRequestHookHandler,
   limits: TailLimits = tailLimits,
 ): void {
-  const { store, logger, now } = context;
-  const feed = new LiveFeed({ store, logger, now: () => now() });
+  const { store, logger } = context;
+  const feed = new LiveFeed({ store, logger, now: () => context.now() });
   const clients = new Set<Client>();
   instance.addHook("preClose", async () => {
     feed.close();
@@ -119,7 +119,7 @@ export function registerTail(
         { retryAfterSeconds: 10 },
       );
     }
-    const from = resumed ?? positionAt(now());
+    const from = resumed ?? positionAt(context.now());
     reply.hijack();
     const client = new Client(reply, query, limits);
     clients.add(client);
@@ -141,7 +141,7 @@ export function registerTail(
   /** Undefined for a caller who may go on, or the reason why not. */
   function isStillWelcome(request: FastifyRequest, reply: FastifyReply): Promise<string | undefined> {
     return new Promise((resolve) => {
-      void authenticated.call(instance, request, reply, (error?: Error) => {
+      authenticated.call(instance, request, reply, (error?: Error) => {
         // Whether the database can be asked just now is another question.
         const isRefused =
           error instanceof ServiceError && ["authentication_failed", "forbidden"].includes(error.code);
@@ -260,7 +260,8 @@ class Client {
   async watchOver(isStillWelcome: () => Promise<string | undefined>): Promise<void> {
     const { signal } = this.#ending;
     try {
-      for await (const _ of every(this.#limits.heartbeatMs, undefined, { signal })) {
+      for (;;) {
+        await sleep(this.#limits.heartbeatMs, undefined, { signal });
         const refusal = await isStillWelcome();
         if (refusal !== undefined) this.end(refusal);
         this.#stuckHeartbeats = this.#raw.writableNeedDrain ? this.#stuckHeartbeats + 1 : 0;

@@ -3,7 +3,7 @@ import { fromJson, listPage, type Row, type Sql } from "./sql.ts";
 import type { Page } from "./store.ts";
 
 /** An application as those who watch it know it. */
-export interface WatchedApplication {
+interface WatchedApplication {
   readonly id: string;
   readonly uid: string | null;
   /** Changes with each change of the application or one of its endpoints. */
