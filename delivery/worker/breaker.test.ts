@@ -43,6 +43,24 @@ describe("an endpoint's breaker", () => {
     expect(await stateOf(id!)).toMatchObject({ state: "pending", attempts: 0, leasedBy: null });
   });
 
+  test("leaves what waits in memory its attempts, when it opens under load", async () => {
+    const receiver = await openReceiver(() => ({ status: 500 }));
+    const endpoint = endpointTo(receiver.url, { policy: { concurrency: 4 } });
+    const { dispatcher, breakerOf, stateOf } = await openEngine([endpoint], { dialectOf });
+    const messages = await Promise.all(
+      Array.from({ length: 100 }, () => dispatcher.publish(application, event())),
+    );
+    await eventually(async () => {
+      expect(await breakerOf()).toMatchObject({ openings: 1 });
+      expect(dispatcher.metrics.deliveriesHeld).toBe(0);
+    });
+    // Those that failed, and those that were under way at that moment.
+    expect(receiver.requests.length).toBeLessThan(failuresToOpen + 4);
+    const states = await Promise.all(messages.map(({ id }) => stateOf(id)));
+    expect(states.filter((state) => state!.attempts > 0)).toHaveLength(receiver.requests.length);
+    for (const state of states) expect(state).toMatchObject({ state: "pending", leasedBy: null });
+  });
+
   test("lets a single probe through when its time is over, and everything once that has succeeded", async () => {
     const { receiver, publish, clock, answer, breakerOf, stateOf } = await openBroken();
     const waiting = await publish(20);

@@ -222,17 +222,21 @@ export async function startNode(
   const logger = options.logger ?? createLogger("silent");
   const clock = options.clock ?? createScheduleClock();
   const isShared = options.isShared ?? false;
+  let discover: () => Promise<void> = async () => undefined;
   const membership = isShared
     ? await joinOthers({
         store,
         clock,
         logger,
-        onBuried: () => void dispatcher.discover(),
+        onBuried: () => {
+          // In an outage it is found at the next look.
+          discover().catch(() => undefined);
+        },
         ...(monotonic && { monotonic }),
       })
     : await joinAlone({ store, clock });
   const now = Date.now;
-  const dispatcher: Dispatcher = new Dispatcher({
+  const dispatcher = new Dispatcher({
     store,
     directory: createDirectory(store, { isShared }),
     membership,
@@ -248,6 +252,7 @@ export async function startNode(
     maxBacklog: null,
     ...options,
   });
+  discover = () => dispatcher.discover();
   await dispatcher.start();
   let stopping: Promise<void> | null = null;
   const stop = (timeoutMs = 0): Promise<void> =>
