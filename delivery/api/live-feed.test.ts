@@ -56,6 +56,7 @@ function openFeed(store: Pick<Store, "read">, options: { now?: () => number; clo
     logger: createLogger("silent"),
     now: Date.now,
     intervalMs: 5,
+    sweepIntervalMs: 50,
     ...options,
   });
   cleanups.push(() => {
@@ -366,7 +367,7 @@ describe("LiveFeed", () => {
     await untilLooked(reader);
     await store.write((tx) => insertDelivered(tx, before, endpoint));
     await until(() => {
-      expect(reader.types).toEqual(["message.accepted", "attempt.succeeded"]);
+      expect(reader.types.toSorted()).toEqual(["attempt.succeeded", "message.accepted"]);
     });
   });
 

@@ -105,28 +105,31 @@ export interface LiveFeedOptions {
   readonly now: () => number;
   /** Milliseconds that only ever go on. */
   readonly clock?: () => number;
-  /** How long to wait between two looks, at least. */
+  /** How long to wait between two looks, at least; 200 ms by default. */
   readonly intervalMs?: number;
+  /** How long to wait between two looks that go further back; 5 s by default. */
+  readonly sweepIntervalMs?: number;
 }
 
 /** How often the store is looked at while somebody reads. */
-const feedIntervalMs = 200;
+const defaultIntervalMs = 200;
 /** Looking takes at most one part in so many of the time: beyond that, looks are further apart. */
 const restShare = 20;
-/**
- * How far behind the newest ids something may still turn up: a commit takes its time, and the clocks of nodes differ by
- * as much.
- */
-const lookBackMs = 10_000;
+/** How far back each look goes: a commit takes its time, and clocks of nodes differ a little. */
+const lookBackMs = 1_000;
+/** How far back a sweep goes, and how often there is one: for what has turned up later than that. */
+const sweepBackMs = 10_000;
+const defaultSweepIntervalMs = 5_000;
 /** After an outage of the database, how long nodes may take to write down what has happened in it. */
 const recoveryMs = 15_000;
 /** How far back a reader may go on. */
 const maxCatchUpMs = 5 * 60_000;
 /** Ids that one look takes in, and events that it tells; beyond that the oldest are counted as missed. */
-const maxKeys = 10_000;
+const maxKeys = 5_000;
 const maxEvents = 500;
-/** Applications and endpoints that one statement asks about, and rows that are read in one turn. */
+/** Applications and endpoints that one statement asks about, and messages and attempts that one reads in full. */
 const chunkSize = 250;
+const readSize = 100;
 const pageSize = 500;
 
 /** A place in the order of all ids, whatever their kind: 10 characters of time, 16 of chance. */
@@ -157,7 +160,12 @@ export class LiveFeed {
   #isClosed = false;
 
   constructor(options: LiveFeedOptions) {
-    this.#options = { clock: () => performance.now(), intervalMs: feedIntervalMs, ...options };
+    this.#options = {
+      clock: () => performance.now(),
+      intervalMs: defaultIntervalMs,
+      sweepIntervalMs: defaultSweepIntervalMs,
+      ...options,
+    };
   }
 
   /**
@@ -225,6 +233,7 @@ class Watch {
   #horizon = "";
   #isFirst = true;
   #lookedAt = -Infinity;
+  #sweptAt = -Infinity;
   #recoveredAt = -Infinity;
   #busyMs = 0;
   #isRunning = false;
@@ -278,24 +287,28 @@ class Watch {
   }
 
   async #look(): Promise<void> {
-    const { now, clock } = this.#options;
+    const { now, clock, sweepIntervalMs } = this.#options;
     const startedAt = now();
     // The clock was set back: nodes that start from now on give ids that lie before those that were seen.
-    const isRewound = startedAt < this.#lookedAt - lookBackMs;
+    const lookedAt = this.#lookedAt;
+    const isAnew = this.#isFirst || startedAt < lookedAt - sweepBackMs;
     this.#lookedAt = startedAt;
-    const recent = positionAt(startedAt - lookBackMs);
-    if (this.#isFirst || isRewound) this.#horizon = recent;
+    const sweepStart = positionAt(startedAt - sweepBackMs);
+    if (isAnew) this.#horizon = sweepStart;
+    const isSweep = isAnew || clock() >= this.#sweptAt + sweepIntervalMs;
+    if (isSweep) this.#sweptAt = clock();
+    const usual = isSweep ? this.#horizon : later(this.#horizon, positionAt(lookedAt - lookBackMs));
     const joining = [...this.#readers].filter(({ hasStarted }) => !hasStarted);
-    const start = joining.map(({ from }) => from).reduce(earlier, this.#horizon);
+    const start = joining.map(({ from }) => from).reduce(earlier, usual);
 
     const changes = await this.#readChanges(startedAt);
     const { messages, attempts, cutAt } = await this.#readKeys(start);
     const isFresh = ({ id }: RecentKey): boolean =>
-      !this.#isFirst && !isRewound && positionOf(id) > this.#horizon && !this.#seen.has(id);
-    const isFor = (joined: Joined, key: RecentKey): boolean =>
-      joining.includes(joined) ? positionOf(key.id) > joined.from : fresh.has(key);
+      !isAnew && positionOf(id) > this.#horizon && !this.#seen.has(id);
     const keys = [...messages, ...attempts];
     const fresh = new Set(keys.filter(isFresh));
+    const isFor = (joined: Joined, key: RecentKey): boolean =>
+      joining.includes(joined) ? positionOf(key.id) > joined.from : fresh.has(key);
     const firstFrom = joining.map(({ from }) => from).reduce(earlier, "~");
     const wanted = keys
       .filter((key) => fresh.has(key) || positionOf(key.id) > firstFrom)
@@ -309,22 +322,23 @@ class Watch {
       // One that came while this look was made starts with the next one.
       if (!starts && !joined.hasStarted) continue;
       const mine = told.filter((key) => isFor(joined, key));
-      const missed =
-        wanted.length === told.length ? 0 : wanted.filter((key) => isFor(joined, key)).length - mine.length;
+      const untold = wanted.slice(0, -maxEvents).filter((key) => isFor(joined, key)).length;
+      const isCut = cutAt > (starts ? joined.from : positionAt(lookedAt));
       const placed = mine.flatMap((key) => events.get(key.id) ?? []);
       const changed = starts ? this.#changesSince(joined, changes) : changes;
       joined.hasStarted = true;
       joined.reader.deliver({
         events: [...placed, ...changed.map((event) => ({ event, position: null }))],
-        missed: starts && (joined.hasMissed || cutAt > joined.from) ? null : missed,
+        missed: isCut || (starts && joined.hasMissed) ? null : untold,
         isOver,
       });
     }
 
     for (const { id } of keys) this.#seen.add(id);
     this.#isFirst = false;
-    const isSettled = clock() >= this.#recoveredAt;
-    this.#advance([isSettled ? recent : "", cutAt].reduce(later, isRewound ? "" : this.#horizon));
+    // Only a sweep has seen all that has turned up behind it.
+    const isPassed = isSweep && clock() >= this.#recoveredAt;
+    this.#advance(later(later(this.#horizon, cutAt), isPassed ? sweepStart : ""));
     if (isOver) this.close();
   }
 
@@ -336,7 +350,7 @@ class Watch {
       this.#seen.delete(id);
     }
     for (const [id, { goneAt }] of this.#endpoints) {
-      if (goneAt !== null && goneAt < this.#lookedAt - lookBackMs) this.#endpoints.delete(id);
+      if (goneAt !== null && goneAt < this.#lookedAt - sweepBackMs) this.#endpoints.delete(id);
     }
   }
 
@@ -438,9 +452,9 @@ class Watch {
     const attempts: RecentKey[] = [];
     let cutAt = "";
     const note = (keys: readonly RecentKey[], into: RecentKey[]): void => {
-      into.push(...keys);
-      const last = keys.at(-1);
-      if (keys.length === maxKeys && last) cutAt = later(cutAt, positionOf(last.id));
+      for (const key of keys) into.push(key);
+      if (keys.length < maxKeys) return;
+      cutAt = later(cutAt, keys.map(({ id }) => positionOf(id)).reduce(earlier));
     };
     for (const ids of chunks([...this.#applications.keys()])) {
       note(await this.#step((tx) => tx.recent.messageKeys(ids, `msg_${start}`, maxKeys)), messages);
@@ -458,12 +472,14 @@ class Watch {
       events.set(id, { event, position: positionOf(id) });
     };
     for (const [ownerId, ids] of byOwner(keys)) {
-      if (this.#applications.has(ownerId)) {
-        const messages = await this.#step((tx) => tx.recent.listMessages(ownerId, ids));
-        for (const message of messages) place(message.id, this.#accepted(message));
-      } else {
-        const attempts = await this.#step((tx) => tx.recent.listAttempts(ownerId, ids));
-        for (const attempt of attempts) place(attempt.id, this.#attempted(attempt));
+      for (const some of chunks(ids, readSize)) {
+        if (this.#applications.has(ownerId)) {
+          const messages = await this.#step((tx) => tx.recent.listMessages(ownerId, some));
+          for (const message of messages) place(message.id, this.#accepted(message));
+        } else {
+          const attempts = await this.#step((tx) => tx.recent.listAttempts(ownerId, some));
+          for (const attempt of attempts) place(attempt.id, this.#attempted(attempt));
+        }
       }
     }
     return events;
@@ -534,8 +550,8 @@ function byOwner(keys: readonly RecentKey[]): ReadonlyMap<string, readonly strin
   return owners;
 }
 
-function* chunks<T>(items: readonly T[]): Generator<readonly T[]> {
-  for (let start = 0; start < items.length; start += chunkSize) yield items.slice(start, start + chunkSize);
+function* chunks<T>(items: readonly T[], size = chunkSize): Generator<readonly T[]> {
+  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size);
 }
 
 function earlier(left: string, right: string): string {
