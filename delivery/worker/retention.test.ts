@@ -66,7 +66,14 @@ describe.each(testDatabases)("on $name", (database) => {
     });
     const now = await opened.store.now();
     const worker = (rules: Partial<RetentionRules> = {}, store = opened.store): RetentionWorker =>
-      new RetentionWorker({ store, membership, rules: { ...keepAll, ...rules }, logger, transactionMs });
+      new RetentionWorker({
+        store,
+        membership,
+        rules: { ...keepAll, ...rules },
+        logger,
+        transactionMs,
+        maxRestFactor: 1,
+      });
     const sweep = (rules: Partial<RetentionRules> = {}) => worker(rules).sweep();
     return { ...opened, application, endpoint, now, worker, sweep };
   }

@@ -27,6 +27,8 @@ export interface RetentionOptions {
    * everything else waits for them and for their commit.
    */
   readonly transactionMs?: number;
+  /** The longest rest after a transaction, in times of what that took; 64 by default. */
+  readonly maxRestFactor?: number;
 }
 
 /** What one round has removed. */
@@ -47,10 +49,15 @@ const minBatch = 8;
 const maxBatch = 1_000;
 const firstBatch = 64;
 /**
- * After each transaction this work rests for so many times as long as that took with its commit: at most a fifth of the
- * time is its, and less where others keep the store busy.
+ * Removing a message writes about as much to the disk as delivering it has, and there the two meet: at first this work
+ * rests for very long after each transaction, commit included. A round that takes longer than a minute has it rest less
+ * from then on, but never for less than this many times as long as it works.
  */
-const restFactor = 4;
+const minRestFactor = 4;
+const defaultMaxRestFactor = 64;
+const paceMs = 60_000;
+const paceStep = 1.5;
+/** No rest is longer: it goes on, slowly, however busy the store is. */
 const maxRestMs = 250;
 /** Applications and endpoints that one read looks at. */
 const pageSize = 200;
@@ -102,10 +109,14 @@ export class RetentionWorker {
   /** Up to which message of an application there is nothing but what is still to be delivered. */
   readonly #passedOver = new Map<string, string>();
   #passedOverUntil = 0;
+  #restFactor: number;
+  /** Since when it has gone on at this pace. */
+  #pacedAt = 0;
   #sizeRetryAt = 0;
 
   constructor(options: RetentionOptions) {
     this.#options = options;
+    this.#restFactor = options.maxRestFactor ?? defaultMaxRestFactor;
     const createBatch = (): Batch => new Batch(options.transactionMs ?? 2);
     this.#batches = {
       messages: createBatch(),
@@ -132,6 +143,7 @@ export class RetentionWorker {
     const { store, rules } = this.#options;
     const { number } = this.#options.membership;
     if (!(await store.write((tx) => tx.retention.takeTurn(number)))) return null;
+    this.#pacedAt = performance.now();
     const now = await store.now();
     if (now > this.#passedOverUntil) {
       this.#passedOver.clear();
@@ -156,6 +168,12 @@ export class RetentionWorker {
     );
     report.payloads += await this.#expungePayloads(now);
     report.messages += await this.#removeForSize(now);
+    if (performance.now() - this.#pacedAt < paceMs / 2) {
+      this.#restFactor = Math.min(
+        this.#restFactor * paceStep,
+        this.#options.maxRestFactor ?? defaultMaxRestFactor,
+      );
+    }
     return report;
   }
 
@@ -338,7 +356,12 @@ export class RetentionWorker {
       ms = performance.now() - beganAt;
       return changed;
     });
-    await this.#rest(Math.min(restFactor * (performance.now() - startedAt), maxRestMs));
+    const endedAt = performance.now();
+    if (endedAt - this.#pacedAt > paceMs) {
+      this.#pacedAt = endedAt;
+      this.#restFactor = Math.max(this.#restFactor / paceStep, Math.min(minRestFactor, this.#restFactor));
+    }
+    await this.#rest(Math.min(this.#restFactor * (endedAt - startedAt), maxRestMs));
     return { result, ms };
   }
 
