@@ -7,10 +7,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, describe, expect, test } from "vitest";
+import type { Endpoint } from "../core/endpoint.ts";
+import { createLogger } from "../log.ts";
 import { startPostgres } from "../store/postgres-server.suite.ts";
-import { fill } from "../store/scene.suite.ts";
+import { anApplication, anEndpoint, fill, sceneTime, testDatabases } from "../store/scene.suite.ts";
 import { sqlitePathOf } from "../store/sqlite-store.ts";
+import type { Task } from "../store/store.ts";
+import { plainDialect } from "./engine.suite.ts";
+import { createReplayKinds, insertReplay } from "./recover.ts";
+import { createScheduleClock } from "./schedule-clock.ts";
+import { TaskRunner } from "./tasks.ts";
 
 const command = join(import.meta.dirname, "../../bin/hookplane.js");
 
@@ -166,4 +173,91 @@ describe("recovering 5,000 failed deliveries", () => {
       expect(times.every((row) => Number(row["times"]) === 1)).toBe(true);
     },
   );
+});
+
+describe.each(testDatabases)("a recovery beside new events, on $name", (database) => {
+  afterAll(() => database.close());
+
+  /** An endpoint that has refused 1,000 events, and a runner without an engine: what is made pending stays so. */
+  async function openScene(given: Partial<Endpoint>) {
+    const opened = await database.open();
+    cleanups.push(() => opened[Symbol.asyncDispose]());
+    const { store } = opened;
+    const application = anApplication();
+    const endpoint = anEndpoint(application, given);
+    await store.write(async (tx) => {
+      await tx.applications.insert(application);
+      await tx.endpoints.insert(endpoint);
+    });
+    await fill(opened, endpoint, 1_000, { state: "failed" });
+    const clock = createScheduleClock();
+    const number = await store.write((tx) => tx.nodes.join(Number.MAX_SAFE_INTEGER));
+    const runner = new TaskRunner({
+      store,
+      membership: { number, holds: () => true },
+      kinds: createReplayKinds({ store, dialectOf: () => plainDialect, clock }),
+      logger: createLogger("silent"),
+      now: Date.now,
+    });
+    cleanups.push(() => runner.stop());
+    const { id } = await store.write((tx) =>
+      insertReplay(
+        tx,
+        application,
+        "endpoint.recover",
+        {
+          endpointId: endpoint.id,
+          since: sceneTime,
+          until: null,
+          states: ["failed"],
+          isMissing: false,
+          eventTypes: null,
+          channel: null,
+          tag: null,
+          statusCodeClass: null,
+        },
+        Date.now(),
+      ),
+    );
+    runner.start();
+    const task = async (): Promise<Task> =>
+      (await store.read((tx) => tx.tasks.find(application.organizationId, id)))!;
+    const waiting = () => store.read((tx) => tx.replays.countWaiting(endpoint.id, clock.now(), 1_000));
+    /** Delivers what is due, as the engine would. */
+    const deliver = async (limit: number): Promise<void> => {
+      const now = clock.now();
+      const { due } = await store.claim([{ endpointId: endpoint.id, limit }], number, now);
+      for (const { delivery } of due) {
+        const ended = {
+          ...delivery,
+          state: "succeeded",
+          attempts: 1,
+          nextAttemptAt: null,
+          leasedBy: null,
+        } as const;
+        await store.settle({ attempt: null, delivery: ended, node: number, now, endpointState: null });
+      }
+    };
+    return { task, waiting, deliver };
+  }
+
+  test("has no more than 200 deliveries waiting, and goes on as they are delivered", async () => {
+    const { task, waiting, deliver } = await openScene({});
+    await expect.poll(waiting, { timeout: 15_000 }).toBe(200);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(await waiting()).toBe(200);
+    expect(await task()).toMatchObject({ status: "running", done: 200, total: 1_000 });
+    while ((await task()).status === "running") {
+      await deliver(150);
+      expect(await waiting()).toBeLessThanOrEqual(200);
+    }
+    expect(await task()).toMatchObject({ status: "finished", done: 1_000, total: 1_000 });
+  });
+
+  test("has no more waiting than leave in two seconds where the endpoint has a rate", async () => {
+    const { task, waiting } = await openScene({ throttleRate: 5 });
+    await expect.poll(waiting, { timeout: 15_000 }).toBe(10);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(await task()).toMatchObject({ status: "running", done: 10, total: 1_000 });
+  });
 });
