@@ -113,7 +113,7 @@ export interface LiveFeedOptions {
 
 /** How often the store is looked at while somebody reads. */
 const defaultIntervalMs = 200;
-/** Looking takes at most one part in so many of the time: beyond that, looks are further apart. */
+/** Looking takes about one part in so many of the time at most: beyond that, looks are further apart. */
 const restShare = 20;
 /** How far back each look goes: a commit takes its time, and clocks of nodes differ a little. */
 const lookBackMs = 1_000;
@@ -177,7 +177,10 @@ export class LiveFeed {
     if (this.#isClosed) return () => undefined;
     const key = JSON.stringify([scope.organizationId, scope.applicationId]);
     const known = this.#watches.get(key);
-    const watch = known === undefined || known.isClosed ? new Watch(this.#options, scope) : known;
+    const watch =
+      known === undefined || known.isClosed
+        ? new Watch(this.#options, scope, () => this.#watches.size)
+        : known;
     this.#watches.set(key, watch);
     const leave = watch.join(reader);
     return () => {
@@ -223,6 +226,7 @@ interface Look {
 class Watch {
   readonly #options: Required<LiveFeedOptions>;
   readonly #scope: FeedScope;
+  readonly #countWatches: () => number;
   readonly #readers = new Set<Joined>();
   readonly #closing = new AbortController();
   readonly #applications = new Map<string, { readonly uid: string | null; readonly version: number }>();
@@ -238,9 +242,11 @@ class Watch {
   #busyMs = 0;
   #isRunning = false;
 
-  constructor(options: Required<LiveFeedOptions>, scope: FeedScope) {
+  /** @param countWatches how many share the time that looking may take */
+  constructor(options: Required<LiveFeedOptions>, scope: FeedScope, countWatches: () => number) {
     this.#options = options;
     this.#scope = scope;
+    this.#countWatches = countWatches;
   }
 
   get isClosed(): boolean {
@@ -281,7 +287,7 @@ class Watch {
         this.#recoveredAt = clock() + recoveryMs;
         logger.error({ err: error }, "what is new could not be looked for; trying again");
       }
-      const waitMs = Math.max(intervalMs, this.#busyMs * restShare);
+      const waitMs = Math.max(intervalMs, this.#busyMs * restShare * this.#countWatches());
       await sleep(waitMs, undefined, { signal }).catch(() => undefined);
     }
   }

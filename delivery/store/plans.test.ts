@@ -102,6 +102,18 @@ async function exercise(store: Pick<Store, "read" | "write" | "accept" | "settle
     await tx.deliveries.countPending();
     await tx.deliveries.listHeads(endpoint.id, 10);
 
+    const watched = { organizationId: defaultOrganizationId, applicationId: null };
+    expect(await tx.recent.listApplications(watched, { limit: 10 })).toHaveLength(1);
+    expect(await tx.recent.listEndpoints([application.id])).toHaveLength(1);
+    const seen = await tx.recent.messageKeys([application.id], firstIdAt("msg", now), 100);
+    expect(seen.map(({ id }) => id).toSorted()).toEqual(ids);
+    expect(await tx.recent.listMessages(application.id, ids)).toHaveLength(3);
+    // Their ids are those of the messages' time.
+    const made = await tx.recent.attemptKeys([endpoint.id], firstIdAt("atmpt", now), 100);
+    expect(made).toHaveLength(2);
+    const attemptIds = made.map(({ id }) => id);
+    expect(await tx.recent.listAttempts(endpoint.id, attemptIds)).toHaveLength(2);
+
     await tx.tasks.insert(task);
     await tx.tasks.list(defaultOrganizationId, {}, { limit: 10, descending: true });
     await tx.tasks.list(defaultOrganizationId, { applicationId: application.id }, { limit: 10 });
