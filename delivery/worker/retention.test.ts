@@ -117,6 +117,32 @@ describe.each(testDatabases)("on $name", (database) => {
       expect(await store.read((tx) => tx.deliveries.listByMessage(half.id))).toHaveLength(2);
     });
 
+    test("never removes a message that is made pending again at that very moment", async () => {
+      await using scene = await openScene();
+      const { store, application, endpoint, now, sweep } = scene;
+      const messages = [1, 2, 3].map(() => aMessage(application, { createdAt: now - 40 * dayMs }));
+      const [chosen] = messages;
+      await store.write(async (tx) => {
+        for (const message of messages) await insertDelivered(tx, message, endpoint, { state: "failed" });
+      });
+      let isReopened = false;
+      const reopening = store.write(async (tx) => {
+        const of = { applicationId: application.id, endpointId: endpoint.id };
+        await tx.replays.reopen(of, [{ messageId: chosen!.id, order: null }], ["failed"], now);
+        isReopened = true;
+        // Nobody else sees it yet.
+        await new Promise((resolve) => setTimeout(resolve, 300));
+      });
+      await expect.poll(() => isReopened).toBe(true);
+      const report = await sweep({ retentionMs: 30 * dayMs });
+      await reopening;
+      expect(report).toMatchObject({ messages: 2 });
+      expect(await messageIds(store, application.id)).toEqual([chosen!.id]);
+      expect(await store.read((tx) => tx.deliveries.find(chosen!.id, endpoint.id))).toMatchObject({
+        state: "pending",
+      });
+    });
+
     test("keeps everything where nothing was asked for", async () => {
       await using scene = await openScene();
       const { store, application, endpoint, now, sweep } = scene;
