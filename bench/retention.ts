@@ -293,7 +293,7 @@ async function postgresDatabases(): Promise<Databases> {
   return {
     transactionMs: 20,
     async open(name) {
-      const url = await server.createDatabase(name);
+      const url = await server.createDatabase(`retention_${name}`);
       const store = await openPostgresStore({ url, masterKeyFile: path.join(folder, `${name}.key`) });
       const client = new Client(url);
       await client.connect();
