@@ -137,6 +137,10 @@ export class Dispatcher implements Publisher {
   >();
   /** Endpoints whose breaker is half-open, and this node is trying. */
   readonly #probing = new Set<string>();
+  /** Disabled endpoints that keep an order, by their applications: what they have waiting stays until they change. */
+  readonly #parked = new Map<string, string>();
+  /** How often an application or an endpoint has changed. */
+  #changes = 0;
   /** How much is pending of each application, as far as this node knows. */
   #pending = new Map<string, number>();
   #countedAt = -Infinity;
@@ -166,8 +170,7 @@ export class Dispatcher implements Publisher {
     this.#store.onChange(({ dueEndpoints, applicationIds }) => {
       for (const [endpointId, { applicationId, at }] of dueEndpoints)
         this.#note(endpointId, applicationId, at);
-      // An endpoint that was enabled, or whose order was given up, may have something waiting.
-      if (applicationIds.size > 0) void this.#reconsider([...applicationIds]);
+      if (applicationIds.size > 0) this.#reconsider(applicationIds);
     });
   }
 
@@ -662,8 +665,15 @@ export class Dispatcher implements Publisher {
       const claims: EndpointClaim[] = [];
       let total = 0;
       for (const { endpointId, applicationId } of appointments) {
+        const seen = this.#changes;
         const target = await this.#targetOf(applicationId, endpointId);
         if (target === undefined) continue;
+        if (target.endpoint.disabled && target.rules.order !== "none") {
+          // Changed this very moment, it may be another one than was just read.
+          if (seen === this.#changes) this.#parked.set(endpointId, applicationId);
+          else this.#agenda.note(endpointId, applicationId, now);
+          continue;
+        }
         const room = total < claimedOfAll ? await this.#roomFor(target, now, probes) : 0;
         if (total >= claimedOfAll) this.#agenda.note(endpointId, applicationId, now);
         if (room === 0) continue;
@@ -717,8 +727,6 @@ export class Dispatcher implements Publisher {
 
   /** How many deliveries of an endpoint may be claimed now; when none, it is on the agenda for when that changes. */
   async #roomFor({ entry, endpoint, rules }: Target, now: number, probes: Probe[]): Promise<number> {
-    // Enabled again, it is reconsidered.
-    if (endpoint.disabled && rules.order !== "none") return 0;
     const { application } = entry;
     const state = entry.states.get(endpoint.id) ?? healthyState;
     const phase = endpoint.disabled ? "closed" : phaseOf(state, now);
@@ -757,19 +765,13 @@ export class Dispatcher implements Publisher {
     return { entry, endpoint, dialect, rules: this.#rulesOf(entry.application, endpoint, dialect) };
   }
 
-  /** Puts endpoints of applications that have changed on the agenda that may have something waiting now. */
-  async #reconsider(applicationIds: readonly string[]): Promise<void> {
-    try {
-      for (const applicationId of applicationIds) {
-        const entry = await this.#options.directory.find(applicationId);
-        for (const endpoint of entry?.endpoints.values() ?? []) {
-          const { order } = endpoint.policy;
-          const mayWait = (order ?? entry?.application.policy.order ?? "none") !== "none";
-          if (mayWait && !endpoint.disabled) this.#note(endpoint.id, applicationId, -Infinity);
-        }
-      }
-    } catch (error) {
-      this.#options.logger.error({ err: error }, "changed endpoints could not be looked at");
+  /** What was enabled, or has no order any more, may have something waiting that can go on. */
+  #reconsider(applicationIds: ReadonlySet<string>): void {
+    this.#changes++;
+    for (const [endpointId, applicationId] of this.#parked) {
+      if (!applicationIds.has(applicationId)) continue;
+      this.#parked.delete(endpointId);
+      this.#note(endpointId, applicationId, -Infinity);
     }
   }
 

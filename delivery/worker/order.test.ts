@@ -196,6 +196,46 @@ describe("an endpoint in strict order", () => {
   });
 });
 
+describe("an endpoint that was disabled while it was in order", () => {
+  /** An endpoint that is disabled and in order, with something from before that is due. */
+  async function openParked() {
+    let status = 400;
+    const receiver = await openReceiver(() => ({ status }));
+    const engine = await openEngine([endpointTo(receiver.url)], {
+      dialectOf: () => ({ ...plainDialect, retryDelaysMs: [100, 100] }),
+    });
+    const { id } = await engine.dispatcher.publish(application, event());
+    await eventually(async () => {
+      expect(await engine.stateOf(id)).toMatchObject({ attempts: 1 });
+    });
+    const change = (changes: Parameters<typeof endpointTo>[1]) =>
+      engine.store.write((tx) => tx.endpoints.update(endpointTo(receiver.url, changes)));
+    await change({ policy: inOrder, disabled: true });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(await engine.stateOf(id)).toMatchObject({ state: "pending", attempts: 1, leasedBy: null });
+    status = 200;
+    return { ...engine, id, change };
+  }
+
+  test("goes on when it is enabled, with its order or without", async () => {
+    for (const changes of [{ policy: inOrder }, {}]) {
+      const { id, change, stateOf } = await openParked();
+      await change(changes);
+      await eventually(async () => {
+        expect(await stateOf(id)).toMatchObject({ state: "succeeded" });
+      });
+    }
+  });
+
+  test("ends what waits when its order is given up", async () => {
+    const { id, change, stateOf } = await openParked();
+    await change({ disabled: true });
+    await eventually(async () => {
+      expect(await stateOf(id)).toMatchObject({ state: "failed" });
+    });
+  });
+});
+
 describe("a message whose attempts are used up", () => {
   const dialectOf = () => ({ ...plainDialect, retryDelaysMs: [0] });
 
