@@ -58,7 +58,7 @@ const defaultMaxRestFactor = 64;
 const paceMs = 60_000;
 const paceStep = 1.5;
 /** No rest is longer: it goes on, slowly, however busy the store is. */
-const maxRestMs = 250;
+const maxRestMs = 1_000;
 /** Applications and endpoints that one read looks at. */
 const pageSize = 200;
 /** Finished tasks can be looked at for so long. */
