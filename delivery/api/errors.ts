@@ -100,6 +100,10 @@ function detailOf(code: string | undefined): string | undefined {
   switch (code) {
     case "FST_ERR_CTP_BODY_TOO_LARGE":
       return "The request's body is larger than the service reads: send less, or raise the service's limit.";
+    case "FST_ERR_BAD_URL":
+      return "The request's path is not UTF-8 that is percent-encoded.";
+    case "FST_ERR_MAX_PARAM_LENGTH":
+      return "A name in the request's path is too long.";
     case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
       return "The request's body is not as long as its Content-Length says.";
     default:

@@ -137,6 +137,7 @@ describe("the programmed answer", () => {
     ["a status that there is not", { status: 600 }, "status"],
     ["a header that HTTP forbids", { headers: { "a b": "c" } }, "headers"],
     ["a header that frames the answer", { headers: { "content-length": "5" } }, "headers"],
+    ["a header that clients give up on", { headers: { a: "x".repeat(10_000) } }, "headers"],
     ["a delay over a minute", { delayMs: 60_001 }, "delayMs"],
     ["a body that is no text", { body: {} }, "body"],
   ])("%s is answered with 422", async (_, body, member) => {

@@ -15,6 +15,8 @@ import type { ServerContext } from "./server.ts";
 
 const receivingMethods = ["GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS"] as const;
 const maxBodyCharacters = 65_536;
+/** Clients read answers whose headers are twice as long. */
+const maxHeaderCharacters = 8_192;
 /** A URL's query is taken off parameter by parameter to find whose it is; a GET delivery has appended some. */
 const maxParameters = 32;
 
@@ -64,6 +66,10 @@ const answerIn = z
       .record(z.string(), z.string())
       .superRefine((headers, issues) => {
         for (const message of headerProblems(headers)) issues.addIssue({ code: "custom", message });
+        if (JSON.stringify(headers).length > maxHeaderCharacters) {
+          const message = `The headers must have at most ${maxHeaderCharacters} characters in all.`;
+          issues.addIssue({ code: "custom", message });
+        }
       })
       .default({}),
     body: z

@@ -141,15 +141,35 @@ describe("a wrong request", () => {
   });
 
   test("a path that cannot be decoded is answered with 400", async () => {
-    expect(await service.request("GET", "/api/v1/app/%ff")).toMatchObject({
+    const answer = await service.request("GET", "/api/v1/app/%ff");
+    expect(answer).toMatchObject({
       status: 400,
-      json: { code: "bad_request" },
+      json: { code: "bad_request", detail: "The request's path is not UTF-8 that is percent-encoded." },
     });
+    expect(answer.headers.get("x-request-id")).toBeTruthy();
   });
 
   test("a name that is far too long is answered with 414", async () => {
     const answer = await service.request("GET", `/api/v1/app/${"a".repeat(1000)}`);
-    expect(answer).toMatchObject({ status: 414, json: { code: "uri_too_long" } });
+    expect(answer).toMatchObject({
+      status: 414,
+      json: { code: "uri_too_long", detail: "A name in the request's path is too long." },
+    });
+  });
+
+  test("a vendor's path that no route can be found for is refused in the vendor's form", async () => {
+    expect(await service.request("GET", "/pave/v1/callbacks/%ff")).toMatchObject({
+      status: 400,
+      json: { message: expect.any(String) },
+    });
+    expect(await service.request("GET", `/casey/v1/backend/webhooks/${"a".repeat(1000)}`)).toMatchObject({
+      status: 414,
+      json: { error: { message: expect.any(String) } },
+    });
+    expect(await service.request("GET", "/twilio/v1/%ff")).toMatchObject({
+      status: 400,
+      json: { code: 20001, status: 400, more_info: expect.any(String) },
+    });
   });
 
   test("headers that are too large are answered with 431", async () => {

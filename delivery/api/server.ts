@@ -107,9 +107,12 @@ export function createServer(context: ServerContext): FastifyInstance {
     genReqId: createRequestIds(),
     // A logger of its own for each request costs more than the routing: what logs names the request itself.
     childLoggerFactory: (logger) => logger,
-    // A request that Fastify turns down before a route is found.
+    // A request that Fastify turns down before a route is found, and before any hook.
     frameworkErrors: (error, request, reply) => {
-      sendError(error, request, reply);
+      void reply.header("x-request-id", request.id);
+      const served = context.accounts.find(({ account }) => request.url.startsWith(`${account.prefix}/`));
+      if (served === undefined) sendError(error, request, reply);
+      else served.account.sendError(error, request, reply);
     },
     clientErrorHandler: answerClientError,
   });

@@ -10,6 +10,7 @@ import { newId } from "../core/ids.ts";
 import { defaultOrganizationId } from "../core/organization.ts";
 import { emptyPolicy } from "../core/policy.ts";
 import { standardDeliveryOptions } from "../core/standard-delivery.ts";
+import { ServiceError } from "../errors.ts";
 import { openSqliteStore } from "../store/sqlite-store.ts";
 import type { Store } from "../store/store.ts";
 import { silentNotices } from "../worker/notices.ts";
@@ -30,13 +31,13 @@ export interface RunningAccount {
 }
 
 /**
- * @param options.isBroken its store answers nothing
+ * @param options.failure what its store answers everything with
  * @param options.httpsOnly it takes `https` URLs alone
  */
 export async function runAccount<Credentials>(
   account: VendorAccount<Credentials>,
   credentials: Credentials,
-  options: { isBroken?: boolean; httpsOnly?: boolean } = {},
+  options: { failure?: Error; httpsOnly?: boolean } = {},
 ): Promise<RunningAccount> {
   const dataDir = await mkdtemp(join(tmpdir(), "hookplane-account-"));
   const store = await openSqliteStore(dataDir);
@@ -86,7 +87,7 @@ export async function runAccount<Credentials>(
       account.registerRoutes(instance, {
         application,
         credentials,
-        store: options.isBroken ? brokenStore : store,
+        store: options.failure === undefined ? store : createBrokenStore(options.failure),
         publisher,
         notices: silentNotices,
         httpsOnly: options.httpsOnly ?? false,
@@ -112,19 +113,21 @@ export async function runAccount<Credentials>(
   };
 }
 
-const breakDown = () => Promise.reject(new Error("no space left at /var/lib/somewhere"));
-const brokenStore: Store = {
-  read: breakDown,
-  write: breakDown,
-  accept: breakDown,
-  settle: breakDown,
-  claim: breakDown,
-  onChange: () => undefined,
-  now: breakDown,
-  sizeBytes: breakDown,
-  ping: breakDown,
-  close: breakDown,
-};
+function createBrokenStore(failure: Error): Store {
+  const breakDown = () => Promise.reject(failure);
+  return {
+    read: breakDown,
+    write: breakDown,
+    accept: breakDown,
+    settle: breakDown,
+    claim: breakDown,
+    onChange: () => undefined,
+    now: breakDown,
+    sizeBytes: breakDown,
+    ping: breakDown,
+    close: breakDown,
+  };
+}
 
 /** What the suite needs to know about an account. */
 export interface AccountCase<Credentials> {
@@ -200,11 +203,21 @@ export function describeAccount<Credentials>(given: AccountCase<Credentials>): v
     });
 
     test("says nothing of what broke inside", async () => {
-      const broken = await runAccount(account, credentials, { isBroken: true });
+      const failure = new Error("no space left at /var/lib/somewhere");
+      const broken = await runAccount(account, credentials, { failure });
       const answer = await fetch(broken.url + route.path, { headers: given.authenticate(credentials) });
       expect(answer.status).toBe(500);
       expect(await answer.json()).toEqual(given.errorBody(500));
       await broken.close();
+    });
+
+    test("says when to come back after an outage", async () => {
+      const failure = new ServiceError("unavailable", "The database is away.", { retryAfterSeconds: 7 });
+      const away = await runAccount(account, credentials, { failure });
+      const answer = await fetch(away.url + route.path, { headers: given.authenticate(credentials) });
+      expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "7"]);
+      expect(await answer.json()).toEqual(given.errorBody(503));
+      await away.close();
     });
   });
 }

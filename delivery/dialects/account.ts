@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { z } from "zod";
 import type { Application } from "../core/application.ts";
 import type { Dialect } from "../core/dialect.ts";
@@ -39,6 +39,8 @@ export interface VendorAccount<Credentials = unknown> {
   generateCredentials(): Credentials;
   /** `options`: what the operator decides where the vendor does not. */
   createDialect(credentials: Credentials, options: DeliveryOptions): Dialect;
+  /** Answers with an error in the vendor's form: also a request that is turned down before a route is found for it. */
+  sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply;
   /** Registers the management routes on an instance that already has `prefix`. */
   registerRoutes(instance: FastifyInstance, context: AccountContext<Credentials>): void;
 }

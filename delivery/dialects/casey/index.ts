@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { VendorAccount } from "../account.ts";
 import { createCaseyDialect, type CaseyCredentials } from "./dialect.ts";
 import { caseyDocumentation } from "./documentation.ts";
-import { registerCaseyRoutes } from "./routes.ts";
+import { registerCaseyRoutes, sendCaseyError } from "./routes.ts";
 
 /** Casey, conversational agents (https://developers.tellcasey.com). */
 export const caseyAccount: VendorAccount<CaseyCredentials> = {
@@ -14,5 +14,6 @@ export const caseyAccount: VendorAccount<CaseyCredentials> = {
   documentation: caseyDocumentation,
   generateCredentials: () => ({ apiKey: `sk_test_${randomBytes(24).toString("hex")}` }),
   createDialect: createCaseyDialect,
+  sendError: sendCaseyError,
   registerRoutes: registerCaseyRoutes,
 };

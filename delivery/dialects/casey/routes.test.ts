@@ -10,6 +10,7 @@ const codes: Record<number, string> = {
   413: "payload_too_large",
   415: "unsupported_media_type",
   500: "internal_error",
+  503: "unavailable",
 };
 
 describeAccount<CaseyCredentials>({

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { equalInConstantTime } from "../../core/constant-time.ts";
 import type { Endpoint } from "../../core/endpoint.ts";
 import { createSigningSecret } from "../../core/standard-webhooks.ts";
@@ -54,11 +54,7 @@ export function registerCaseyRoutes(
     }
   });
 
-  instance.setErrorHandler(async (error, request, reply) => {
-    const { status, message, retryAfterSeconds } = toFailure(error, request);
-    if (retryAfterSeconds !== null) reply.header("retry-after", retryAfterSeconds);
-    return reply.status(status).send({ error: { code: codeOf[status] ?? "internal_error", message } });
-  });
+  instance.setErrorHandler(sendCaseyError);
 
   instance.setNotFoundHandler(async (request) => {
     throw new ServiceError(
@@ -115,6 +111,13 @@ export function registerCaseyRoutes(
   async function read(id: string): Promise<Endpoint> {
     return orNotFound(await store.read((tx) => tx.endpoints.find(application.id, id)), id);
   }
+}
+
+/** Answers with an error as Casey writes one. */
+export function sendCaseyError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { status, message, retryAfterSeconds } = toFailure(error, request);
+  if (retryAfterSeconds !== null) void reply.header("retry-after", retryAfterSeconds);
+  return reply.status(status).send({ error: { code: codeOf[status] ?? "internal_error", message } });
 }
 
 function orNotFound(endpoint: Endpoint | undefined, id: string): Endpoint {

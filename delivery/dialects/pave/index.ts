@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { VendorAccount } from "../account.ts";
 import { paveDialect } from "./dialect.ts";
 import { paveDocumentation } from "./documentation.ts";
-import { registerPaveRoutes } from "./routes.ts";
+import { registerPaveRoutes, sendPaveError } from "./routes.ts";
 import { defaultFreshnessWindowMs, type PaveCredentials } from "./token.ts";
 
 /** PAVE, vehicle inspections (https://docs.paveapi.com). */
@@ -33,6 +33,7 @@ export function createPaveAccount(
       apiSecret: randomBytes(32).toString("hex"),
     }),
     createDialect: (_, { retryDelaysMs, timeoutMs }) => ({ ...paveDialect, retryDelaysMs, timeoutMs }),
+    sendError: (error, request, reply) => sendPaveError(error, request, reply),
     registerRoutes(instance, context) {
       registerPaveRoutes(instance, context, options.freshnessWindowMs ?? defaultFreshnessWindowMs);
     },

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Endpoint } from "../../core/endpoint.ts";
 import { ServiceError } from "../../errors.ts";
 import type { Tx } from "../../store/store.ts";
@@ -36,13 +36,7 @@ export function registerPaveRoutes(
     if (problem !== null) throw new ServiceError("authentication_failed", problem);
   });
 
-  instance.setErrorHandler(async (error, request, reply) => {
-    const { status, message, retryAfterSeconds } = toFailure(error, request);
-    if (retryAfterSeconds !== null) reply.header("retry-after", retryAfterSeconds);
-    // As documented, what concerns the account's callbacks names the account.
-    const concernsCallbacks = status === 404 || status === 409;
-    return reply.status(status).send(concernsCallbacks ? { api_key, message } : { message });
-  });
+  instance.setErrorHandler((error, request, reply) => sendPaveError(error, request, reply, api_key));
 
   instance.setNotFoundHandler(async (request, reply) =>
     reply
@@ -109,4 +103,23 @@ export function registerPaveRoutes(
       `Your API Key does not have callback setting for the event ${event}.`,
     );
   }
+}
+
+/**
+ * Answers with an error as PAVE writes one.
+ *
+ * @param apiKey the account's: as documented, what concerns its callbacks names it
+ */
+export function sendPaveError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  apiKey?: string,
+): FastifyReply {
+  const { status, message, retryAfterSeconds } = toFailure(error, request);
+  if (retryAfterSeconds !== null) void reply.header("retry-after", retryAfterSeconds);
+  const concernsCallbacks = status === 404 || status === 409;
+  return reply
+    .status(status)
+    .send(concernsCallbacks && apiKey !== undefined ? { api_key: apiKey, message } : { message });
 }

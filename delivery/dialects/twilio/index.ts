@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { VendorAccount } from "../account.ts";
 import { createTwilioDialect, type TwilioCredentials } from "./dialect.ts";
 import { twilioDocumentation } from "./documentation.ts";
-import { registerTwilioRoutes } from "./routes.ts";
+import { registerTwilioRoutes, sendTwilioError } from "./routes.ts";
 
 /** Twilio Conversations (https://www.twilio.com/docs/conversations-classic). */
 export const twilioAccount: VendorAccount<TwilioCredentials> = {
@@ -20,5 +20,6 @@ export const twilioAccount: VendorAccount<TwilioCredentials> = {
     authToken: randomBytes(16).toString("hex"),
   }),
   createDialect: createTwilioDialect,
+  sendError: sendTwilioError,
   registerRoutes: registerTwilioRoutes,
 };

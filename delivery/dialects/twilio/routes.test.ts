@@ -6,7 +6,14 @@ import { twilioAccount } from "./index.ts";
 
 const credentials: TwilioCredentials = { accountSid: `AC${"0a".repeat(16)}`, authToken: "f".repeat(32) };
 const path = "/Configuration/Webhooks";
-const codes: Record<number, number> = { 401: 20003, 404: 20404, 413: 20001, 415: 20001, 500: 20500 };
+const codes: Record<number, number> = {
+  401: 20003,
+  404: 20404,
+  413: 20001,
+  415: 20001,
+  500: 20500,
+  503: 20503,
+};
 
 function authenticate({ accountSid, authToken }: TwilioCredentials) {
   return { authorization: `Basic ${btoa(`${accountSid}:${authToken}`)}` };

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { equalInConstantTime } from "../../core/constant-time.ts";
 import type { AccountContext } from "../account.ts";
 import { toFailure } from "../failure.ts";
@@ -66,17 +66,7 @@ export function registerTwilioRoutes(
     throw new TwilioError(401, 20003, "Authenticate", "Your AccountSid or AuthToken was incorrect.");
   });
 
-  instance.setErrorHandler(async (error, request, reply) => {
-    const failure = error instanceof TwilioError ? error : toTwilioError(toFailure(error, request));
-    if (failure.status === 401) reply.header("www-authenticate", 'Basic realm="Twilio API"');
-    return reply.status(failure.status).send({
-      code: failure.code,
-      ...(failure.detail !== undefined && { detail: failure.detail }),
-      message: failure.message,
-      more_info: `https://www.twilio.com/docs/errors/${failure.code}`,
-      status: failure.status,
-    });
-  });
+  instance.setErrorHandler(sendTwilioError);
 
   instance.setNotFoundHandler(async (request) => {
     const resource = request.url.split("?", 1)[0] ?? "";
@@ -134,8 +124,23 @@ export function registerTwilioRoutes(
   }
 }
 
-function toTwilioError({ status, message }: { status: number; message: string }): TwilioError {
-  return new TwilioError(status, codeOf[status] ?? 20001, message);
+/** Answers with an error as Twilio writes one. */
+export function sendTwilioError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  let answer: TwilioError;
+  if (error instanceof TwilioError) answer = error;
+  else {
+    const { status, message, retryAfterSeconds } = toFailure(error, request);
+    if (retryAfterSeconds !== null) void reply.header("retry-after", retryAfterSeconds);
+    answer = new TwilioError(status, codeOf[status] ?? 20001, message);
+  }
+  if (answer.status === 401) void reply.header("www-authenticate", 'Basic realm="Twilio API"');
+  return reply.status(answer.status).send({
+    code: answer.code,
+    ...(answer.detail !== undefined && { detail: answer.detail }),
+    message: answer.message,
+    more_info: `https://www.twilio.com/docs/errors/${answer.code}`,
+    status: answer.status,
+  });
 }
 
 function isAuthentic(authorization: string, { accountSid, authToken }: TwilioCredentials): boolean {
