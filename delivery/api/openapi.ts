@@ -34,7 +34,7 @@ export interface OperationObject {
   readonly security: readonly Readonly<Record<string, readonly string[]>>[];
 }
 
-export interface ParameterObject {
+interface ParameterObject {
   readonly name: string;
   readonly in: "path" | "query" | "header";
   readonly required: boolean;
