@@ -38,7 +38,7 @@ export function createDeliveries(
     async listByEndpoint(endpointId, filter, page) {
       const rows = await listPage(
         sql,
-        `select deliveries.*, messages.* from deliveries
+        `select deliveries.*, deliveries.ordering_key as place_key, messages.* from deliveries
          join messages on messages.application_id = deliveries.application_id and messages.id = deliveries.message_id`,
         [
           ["deliveries.endpoint_id = ?", endpointId],
@@ -48,7 +48,11 @@ export function createDeliveries(
         "deliveries.message_id",
         page,
       );
-      return rows.map((row) => ({ delivery: toDelivery(row), message: toMessage(row) }));
+      return rows.map((row) => ({
+        // Both tables have a column of that name.
+        delivery: toDelivery({ ...row, ordering_key: row["place_key"] }),
+        message: toMessage(row),
+      }));
     },
 
     async countByEndpoint(endpointId, { since, until }, { after, limit }) {

@@ -488,6 +488,21 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await list({ before: 9_000 })).toEqual([[delivery, "msg_1"]]);
       expect(await list({ state: "pending", channel: "eu" })).toHaveLength(1);
       expect(await list({ state: "succeeded" })).toEqual([]);
+      // Its place is the endpoint's, whatever the message has for those that go by its key.
+      await store.write(async (tx) => {
+        await tx.messages.insert({
+          ...message,
+          id: "msg_3",
+          eventId: null,
+          orderingKey: "k",
+          createdAt: 10_000,
+        });
+        await tx.deliveries.insert([{ ...newDelivery, messageId: "msg_3", state: "succeeded", order: "" }]);
+      });
+      const [ordered] = await store.read((tx) =>
+        tx.deliveries.listByEndpoint("ep_1", { applicationId: "app_1", state: "succeeded" }, all),
+      );
+      expect(ordered).toMatchObject({ delivery: { place: { key: "" } }, message: { orderingKey: "k" } });
       const count = (times: { since: number; until: number }, stretch = { after: "", limit: 10 }) =>
         store.read((tx) => tx.deliveries.countByEndpoint("ep_1", times, stretch));
       const ever = { since: 0, until: 9_000 };
