@@ -488,6 +488,18 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
       expect(await list({ before: 9_000 })).toEqual([[delivery, "msg_1"]]);
       expect(await list({ state: "pending", channel: "eu" })).toHaveLength(1);
       expect(await list({ state: "succeeded" })).toEqual([]);
+      const count = (times: { since: number; until: number }, stretch = { after: "", limit: 10 }) =>
+        store.read((tx) => tx.deliveries.countByEndpoint("ep_1", times, stretch));
+      const ever = { since: 0, until: 9_000 };
+      const counts = { failed: 1, pending: 1 };
+      expect(await count(ever)).toEqual({ counts: new Map(Object.entries(counts)), after: null });
+      expect((await count({ since: 3_001, until: 9_000 })).counts).toEqual(new Map([["failed", 1]]));
+      const first = await count(ever, { after: "", limit: 1 });
+      expect(first).toEqual({ counts: new Map([["pending", 1]]), after: "msg_1" });
+      const second = await count(ever, { after: "msg_1", limit: 1 });
+      expect(second).toEqual({ counts: new Map([["failed", 1]]), after: "msg_2" });
+      expect(await count(ever, { after: "msg_2", limit: 1 })).toEqual({ counts: new Map(), after: null });
+      expect(await store.read((tx) => tx.deliveries.countPending())).toEqual(new Map([["app_1", 1]]));
       // Its place is the endpoint's, whatever the message has for those that go by its key.
       await store.write(async (tx) => {
         await tx.messages.insert({
@@ -503,18 +515,6 @@ export function describeStore(name: string, open: () => Promise<Store>): void {
         tx.deliveries.listByEndpoint("ep_1", { applicationId: "app_1", state: "succeeded" }, all),
       );
       expect(ordered).toMatchObject({ delivery: { place: { key: "" } }, message: { orderingKey: "k" } });
-      const count = (times: { since: number; until: number }, stretch = { after: "", limit: 10 }) =>
-        store.read((tx) => tx.deliveries.countByEndpoint("ep_1", times, stretch));
-      const ever = { since: 0, until: 9_000 };
-      const counts = { failed: 1, pending: 1 };
-      expect(await count(ever)).toEqual({ counts: new Map(Object.entries(counts)), after: null });
-      expect((await count({ since: 3_001, until: 9_000 })).counts).toEqual(new Map([["failed", 1]]));
-      const first = await count(ever, { after: "", limit: 1 });
-      expect(first).toEqual({ counts: new Map([["pending", 1]]), after: "msg_1" });
-      const second = await count(ever, { after: "msg_1", limit: 1 });
-      expect(second).toEqual({ counts: new Map([["failed", 1]]), after: "msg_2" });
-      expect(await count(ever, { after: "msg_2", limit: 1 })).toEqual({ counts: new Map(), after: null });
-      expect(await store.read((tx) => tx.deliveries.countPending())).toEqual(new Map([["app_1", 1]]));
     });
 
     test("archived event types are listed where they are asked for", async () => {
