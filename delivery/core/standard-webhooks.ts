@@ -210,7 +210,7 @@ interface Signer {
 
 /** Preparing a key costs as much as signing: those of as many endpoints are kept, at about half a KiB each. */
 const signers = new Map<string, Signer>();
-const maxSigners = 25_000;
+const maxSigners = 50_000;
 
 function toSigner(key: string): Signer {
   const known = signers.get(key);

@@ -14,7 +14,7 @@ export interface Entry {
 }
 
 /** Applications kept at hand; the one that was looked up first goes first. */
-const maxEntries = 10_000;
+const maxEntries = 50_000;
 /** How old what was read may be where other processes write to the same database. */
 const maxAgeMs = 1_000;
 const pageSize = 1_000;

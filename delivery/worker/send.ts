@@ -21,7 +21,7 @@ const defaultKeptBytes = 16 * 1024;
 /** How long a free connection is kept where the receiver says nothing about it. */
 const keepAliveMs = 4_000;
 /** URLs that are not parsed anew for each request. */
-const maxKnownUrls = 10_000;
+const maxKnownUrls = 50_000;
 
 interface SendLimits {
   /** How long the answer may take in all, connecting included. */
