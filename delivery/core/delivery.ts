@@ -29,7 +29,7 @@ export interface Delivery {
 }
 
 /** A place in a strict order. */
-export interface DeliveryPlace {
+interface DeliveryPlace {
   /** Empty where the endpoint as a whole is in order, and for messages without a key. */
   readonly key: string;
   readonly sequence: number;

@@ -194,7 +194,7 @@ export async function insertDelivery(sql: Sql, changes: Changes, delivery: NewDe
  * @param node the node that must hold it; null where that does not matter
  * @returns whether it was written
  */
-export async function settleDelivery(
+async function settleDelivery(
   sql: Sql,
   changes: Changes,
   delivery: Delivery,

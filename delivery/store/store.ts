@@ -91,7 +91,7 @@ export interface OrderHead {
 }
 
 /** An answer kept under an `Idempotency-Key`. */
-export interface KeptAnswer {
+interface KeptAnswer {
   readonly requestHash: string;
   readonly status: number;
   readonly body: string;
