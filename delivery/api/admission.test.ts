@@ -146,6 +146,20 @@ test.each([
   expect((await publish()).status).toBe(202);
 });
 
+test("a large body that nobody reads does not keep the next request on its connection waiting", async () => {
+  await using own = await startService();
+  // Answered only when much of the body is there.
+  await own.request("PUT", "/inbox/a/answer", { delayMs: 200 });
+  const connection = await open(own.url);
+  const text = "a".repeat(900_000);
+  connection.write(head("/inbox/a", { "content-length": text.length }, "GET") + text);
+  expect(await connection.answer()).toMatchObject({ status: 204 });
+  const before = connection.received.length;
+  connection.write(head("/healthz", {}, "GET"));
+  await connection.until((received, isOver) => isOver || received.length > before);
+  expect(connection.received.slice(before)).toMatch(/^HTTP\/1\.1 200 /);
+});
+
 test("a request that is being handled keeps its place, whether anybody waits for its answer or not", async () => {
   const asked: (() => void)[] = [];
   const receiver = createServer((_request, response) => {

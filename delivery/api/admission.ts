@@ -105,14 +105,10 @@ export function limitBodies(instance: FastifyInstance, { maxBodyBytes }: Admissi
       return;
     }
     let bytes = 0;
-    let isGone = false;
-    reply.raw.once("close", () => {
-      isGone = true;
-      held -= bytes;
-    });
+    let isOver = false;
     const counted = new Transform({
       transform(chunk: Buffer, _encoding, pass) {
-        if (isGone) {
+        if (isOver) {
           pass();
           return;
         }
@@ -126,6 +122,13 @@ export function limitBodies(instance: FastifyInstance, { maxBodyBytes }: Admissi
         bytes += chunk.length;
         pass(null, chunk);
       },
+    });
+    reply.raw.once("close", () => {
+      isOver = true;
+      held -= bytes;
+      // A body that nobody has read would stand before the next request on this connection.
+      payload.unpipe(counted);
+      payload.resume();
     });
     done(null, payload.pipe(counted));
   });

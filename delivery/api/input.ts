@@ -2,6 +2,7 @@ import { isAscii, isUtf8 } from "node:buffer";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { ServiceError, type Fault } from "../errors.ts";
+import type { Operation } from "../operation.ts";
 import { isDeeperThan } from "./raw-member.ts";
 
 /** A request's body: its JSON as text and as a value. */
@@ -86,12 +87,14 @@ function requireDocumented(
   { method, routeOptions: { url, config } }: FastifyRequest,
   { body, query }: { body?: z.ZodType; query?: z.ZodType },
 ): void {
-  const documented = config.operation;
-  const isDocumented =
-    (body === undefined || [documented?.body].flat().includes(body)) &&
-    (query === undefined || documented?.query === query);
-  if (!isDocumented)
-    throw new Error(`${method} ${url ?? ""} reads by a shape that it is not documented with`);
+  const { operation } = config;
+  const isBody = body === undefined || operation?.body === body || isAmong(operation?.body, body);
+  if (isBody && (query === undefined || operation?.query === query)) return;
+  throw new Error(`${method} ${url ?? ""} reads by a shape that it is not documented with`);
+}
+
+function isAmong(shapes: Operation["body"], shape: z.ZodType): boolean {
+  return Array.isArray(shapes) && shapes.includes(shape);
 }
 
 /** What is wrong with a value by its shape, which was parsed with `reportInput`; nothing without an error. */
