@@ -79,7 +79,7 @@ export async function openWorkers(config: Config, logger: Logger): Promise<Worke
   const close = async (): Promise<void> => {
     isClosing = true;
     clearInterval(pings);
-    const exits = places.map(({ worker }) => (worker.isDead() ? undefined : once(worker, "exit")));
+    const exits = places.filter(({ worker }) => !worker.isDead()).map(({ worker }) => once(worker, "exit"));
     for (const { worker } of places) tell(worker, { type: "stop" });
     await Promise.all(exits);
     await prepared.close();

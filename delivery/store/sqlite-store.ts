@@ -102,7 +102,7 @@ class SqliteStore implements Store {
   #lazyTimer: NodeJS.Timeout | undefined;
   #closed = false;
   /** Why nothing can be written any more, until the next start. */
-  #failure: unknown = null;
+  #failure: Error | null = null;
 
   constructor(options: {
     readonly writer: SqliteConnection;
@@ -184,8 +184,11 @@ class SqliteStore implements Store {
     if (this.#closed) return Promise.reject(new ServiceError("unavailable", "The service is stopping"));
     return new Promise<T>((resolve, reject) => {
       this.#queue.push({ run, resolve: resolve as (value: unknown) => void, reject });
-      if (isLazy && this.#flushing === null) this.#lazyTimer ??= setTimeout(() => this.#startFlush(), lazyMs);
-      else this.#startFlush();
+      if (isLazy && this.#flushing === null) {
+        this.#lazyTimer ??= setTimeout(() => {
+          this.#startFlush();
+        }, lazyMs);
+      } else this.#startFlush();
     });
   }
 
@@ -270,8 +273,8 @@ class SqliteStore implements Store {
       await this.#log.sync();
     } catch (error) {
       // What the operating system could not write it may have forgotten: a later success would prove nothing.
-      this.#failure = error;
-      throw error;
+      this.#failure = new Error("the disk did not take what was written", { cause: error });
+      throw this.#failure;
     }
   }
 
