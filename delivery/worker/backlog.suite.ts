@@ -83,6 +83,8 @@ export async function pileUp(waiting: number, payloadBytes: number): Promise<Bac
       await sleep(20);
     }
   })();
+  // Told where it is waited for, and not also when something else has failed before.
+  watch.catch(() => undefined);
   const ids = await publishBatches(service, "piling", waiting, payloadBytes);
   const { body } = await service.publish("healthy", { payload: {} });
   await vi.waitFor(

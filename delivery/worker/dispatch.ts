@@ -687,7 +687,8 @@ export class Dispatcher implements Publisher {
         claims,
         number,
         now,
-        Math.max(this.#lanes.freeBytes, 1),
+        // What one endpoint may have at most.
+        Math.max(this.#lanes.freeBytes / 2, 1),
       );
       for (const { delivery, message } of due) {
         const target = targets.get(delivery.endpointId);

@@ -117,7 +117,7 @@ describe("Lanes", () => {
     expect(roomFor).toEqual(["A/a"]);
   });
 
-  test("bytes are bounded for everybody, and room is told when half is free", async () => {
+  test("bytes are bounded for everybody, and room is told when there is some", async () => {
     const { lanes, add, finish, roomFor } = createLanes();
     expect(add("a1", { bytes: 900 })).toBe(true);
     expect(add("b1", { bytes: 200 })).toBe(false);
@@ -199,6 +199,24 @@ describe("what is shared", () => {
     // Eight lanes could hold 64; they get half, and each one thing for those that would have nothing.
     expect(fill("abcdefgh", "many")).toBeLessThanOrEqual(32 + 8);
     expect(fill("z", "one")).toBe(8);
+  });
+
+  test("memory: large items leave half of the bytes for others, and half of the rest", async () => {
+    const { lanes, add, finish, roomFor } = createLanes({ laneCapacity: 100 });
+    const fill = (letters: string, applicationId: string): number => {
+      let count = 0;
+      for (const letter of letters) while (add(`${letter}${count}`, { applicationId, bytes: 100 })) count++;
+      return count;
+    };
+    expect(fill("a", "A")).toBe(5);
+    expect(lanes.roomFor(itemOf("a"), rules)).toBe(0);
+    // Another lane of the same application gets what one with nothing in it always gets.
+    expect(fill("b", "A")).toBe(1);
+    expect(fill("c", "C")).toBe(2);
+    await finish("a0", "a1");
+    await finish("a2", "a3");
+    expect(roomFor).toContain("A/a");
+    expect(fill("d", "D")).toBe(3);
   });
 
   test("concurrency: an application whose receivers all hang leaves slots for another", () => {
@@ -312,8 +330,22 @@ describe("whatever is done with them", () => {
   const lane = fc.nat(5);
   const steps = fc.array(
     fc.oneof(
-      { weight: 6, arbitrary: fc.record({ kind: fc.constant("add" as const), lane, bytes: fc.nat(40) }) },
-      { weight: 2, arbitrary: fc.record({ kind: fc.constant("force" as const), lane, bytes: fc.nat(40) }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          kind: fc.constant("add" as const),
+          lane,
+          bytes: fc.integer({ min: 1, max: 40 }),
+        }),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({
+          kind: fc.constant("force" as const),
+          lane,
+          bytes: fc.integer({ min: 1, max: 40 }),
+        }),
+      },
       {
         weight: 1,
         arbitrary: fc.record({ kind: fc.constantFrom("reserveAndRelease", "drain", "ask"), lane }),
@@ -409,7 +441,9 @@ describe("whatever is done with them", () => {
               drained++;
             }
           } else if (next.kind === "ask") {
-            if (lanes.roomFor(item, rulesOf(next.lane)) === 0) waitingFor.add(item.endpointId);
+            // Who hears that there is room looks for what waits.
+            if (lanes.roomFor(item, rulesOf(next.lane)) > 0) waitingFor.delete(item.endpointId);
+            else waitingFor.add(item.endpointId);
           } else if (next.kind === "force") {
             held.set(item.name, item);
             lanes.force(item, rulesOf(next.lane));

@@ -44,6 +44,7 @@ export interface LanesOptions<Item> {
 /** What all lanes of one application use. */
 interface Share {
   size: number;
+  bytes: number;
   running: number;
 }
 
@@ -55,6 +56,7 @@ interface Lane<Item> {
   waiting: Item[];
   /** Reserved, waiting and running. */
   size: number;
+  bytes: number;
   /** Taken slots. */
   running: number;
   /** When a slot was freed last. */
@@ -105,7 +107,7 @@ export class Lanes<Item extends LaneItem> {
     return this.#size;
   }
 
-  /** How many more bytes the items may hold together. */
+  /** How many more bytes the items may hold together; one lane or application gets half of it at most. */
   get freeBytes(): number {
     return Math.max(this.#limits.totalBytes - this.#bytes, 0);
   }
@@ -119,12 +121,12 @@ export class Lanes<Item extends LaneItem> {
   reserve(item: LaneItem, rules: LaneRules): boolean {
     const lane = this.#lane(item, rules);
     if (lane.isStarved) return false;
-    if (this.#bytes + item.bytes > this.#limits.totalBytes) {
+    if (item.bytes > this.freeBytes) {
       this.#shortOfBytes.set(lane.endpointId, lane.applicationId);
       this.#dropIfEmpty(lane);
       return false;
     }
-    if (this.#roomOf(lane) <= 0) {
+    if (this.#roomOf(lane) <= 0 || (lane.size > 0 && item.bytes > this.#bytesFor(lane))) {
       lane.isStarved = true;
       return false;
     }
@@ -157,7 +159,8 @@ export class Lanes<Item extends LaneItem> {
   /** How many more items the endpoint's lane takes. When there is none, `onRoom` will tell. */
   roomFor(of: Pick<LaneItem, "endpointId" | "applicationId">, rules: LaneRules): number {
     const lane = this.#lane(of, rules);
-    const room = this.#bytes > this.#limits.totalBytes ? 0 : this.#roomOf(lane);
+    const hasBytes = this.freeBytes > 0 && (lane.size === 0 || this.#bytesFor(lane) > 0);
+    const room = hasBytes ? this.#roomOf(lane) : 0;
     // Full of others' bytes, it has nothing that could end and tell.
     if (room <= 0 && lane.size === 0) this.#shortOfBytes.set(lane.endpointId, lane.applicationId);
     lane.isStarved = room <= 0 && lane.size > 0;
@@ -216,7 +219,7 @@ export class Lanes<Item extends LaneItem> {
     }
     let share = this.#shares.get(applicationId);
     if (!share) {
-      share = { size: 0, running: 0 };
+      share = { size: 0, bytes: 0, running: 0 };
       this.#shares.set(applicationId, share);
     }
     lane = {
@@ -226,6 +229,7 @@ export class Lanes<Item extends LaneItem> {
       rules,
       waiting: [],
       size: 0,
+      bytes: 0,
       running: 0,
       finishedAt: -Infinity,
       isStarved: false,
@@ -259,16 +263,25 @@ export class Lanes<Item extends LaneItem> {
     return room <= 0 && lane.size === 0 ? 1 : room;
   }
 
+  /** How many more bytes a lane with something in it may take: no more than is left free for all others. */
+  #bytesFor({ bytes, share }: Lane<Item>): number {
+    return this.freeBytes - Math.max(bytes, share.bytes);
+  }
+
   #hold(lane: Lane<Item>, bytes: number): void {
     lane.size++;
+    lane.bytes += bytes;
     lane.share.size++;
+    lane.share.bytes += bytes;
     this.#size++;
     this.#bytes += bytes;
   }
 
   #letGo(lane: Lane<Item>, bytes: number): void {
     lane.size--;
+    lane.bytes -= bytes;
     lane.share.size--;
+    lane.share.bytes -= bytes;
     this.#size--;
     this.#bytes -= bytes;
     // Half empty: looking into the store for every single place would cost too much.
@@ -276,7 +289,7 @@ export class Lanes<Item extends LaneItem> {
       lane.isStarved = false;
       this.#options.onRoom(lane.endpointId, lane.applicationId);
     }
-    if (this.#shortOfBytes.size > 0 && this.#bytes < this.#limits.totalBytes / 2) {
+    if (this.#shortOfBytes.size > 0 && this.freeBytes > 0) {
       const short = [...this.#shortOfBytes];
       this.#shortOfBytes.clear();
       for (const [endpointId, applicationId] of short) this.#options.onRoom(endpointId, applicationId);
