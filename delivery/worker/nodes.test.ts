@@ -124,7 +124,7 @@ describe("several nodes on one PostgreSQL", () => {
       });
       const [paused, other] = await serveNodes(await postgres.createDatabase(), 2);
       await paused!.prepare("shop", [{ url: arrivals.url, policy: { concurrency: 4 } }]);
-      const ids = await publishMany([paused!], 200);
+      const ids = await publishMany([paused!], 120);
       await eventually(() => {
         expect(arrivals.all.length).toBeGreaterThan(20);
       });
