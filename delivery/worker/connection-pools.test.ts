@@ -112,7 +112,9 @@ describe("the connections of an origin", () => {
     expect(bodies[0]).toBe("no complete answer within 0.3 s");
     // One of those that wait may get the connection in the moment in which its own time ends.
     for (const body of bodies.slice(1, 9)) {
-      expect(body).toMatch(/^no (?:connection|connection to the receiver came free|complete answer) within 0.3 s$/);
+      expect(body).toMatch(
+        /^no (?:connection|connection to the receiver came free|complete answer) within 0.3 s$/,
+      );
     }
     expect(bodies[9]).toBe(
       `not sent: all 1 connections to "http://hooks.example:${port}" are in use and 8 requests wait for one`,
