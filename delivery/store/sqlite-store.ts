@@ -273,7 +273,7 @@ class SqliteStore implements Store {
       await this.#log.sync();
     } catch (error) {
       // What the operating system could not write it may have forgotten: a later success would prove nothing.
-      this.#failure = new Error("the disk did not take what was written", { cause: error });
+      this.#failure = error instanceof Error ? error : new Error(String(error));
       throw this.#failure;
     }
   }
